@@ -1,0 +1,71 @@
+package sasl
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net/netip"
+)
+
+// Channel is what mechanisms may know of the connection they run on.
+type Channel struct {
+	TLS  *tls.ConnectionState // nil when plain; carries the channel binding and the client certificate
+	Peer netip.Addr
+}
+
+// Server is the server's half of one exchange.
+type Server interface {
+	// Next takes the client's response, nil when the client sent no initial response, and returns the next challenge, or
+	// done. An error ends the exchange: ErrCredentials, ErrMalformed or ErrTemporary (wrapped).
+	Next(ctx context.Context, response []byte) (challenge []byte, done bool, err error)
+	// Identity is the account authorised; valid after done.
+	Identity() string
+}
+
+// Client is the client's half of one exchange.
+type Client interface {
+	Name() string
+	// Start returns the initial response, nil when the mechanism has none.
+	Start() ([]byte, error)
+	// Next answers a challenge. An error means that the server is not to be trusted or the exchange broke.
+	Next(challenge []byte) ([]byte, error)
+}
+
+// The ways an exchange fails.
+var (
+	ErrCredentials = errors.New("sasl: credentials refused")     // 535 5.7.8 (RFC 4954 §6)
+	ErrMalformed   = errors.New("sasl: malformed response")      // 501 5.5.2
+	ErrTemporary   = errors.New("sasl: temporary failure")       // 454 4.7.0
+	ErrMechanism   = errors.New("sasl: mechanism not available") // 504 5.5.4
+	ErrPlaintext   = errors.New("sasl: mechanism needs TLS")     // 538 5.7.11
+)
+
+// Verifier is what a server keeps of one account's password.
+type Verifier struct {
+	Account    string
+	Salt       []byte
+	Iterations int    // RFC 7677 §4: at least 4096
+	StoredKey  []byte // RFC 5802 §3, SHA-256
+	ServerKey  []byte
+	CRAMSecret []byte // the password itself, only for accounts that opted in to CRAM-MD5 (RFC 2195 §2); else nil
+}
+
+// Accounts finds verifiers. Both methods return ErrCredentials for an account that does not exist.
+type Accounts interface {
+	Verifier(ctx context.Context, username string) (Verifier, error)
+	Certificate(ctx context.Context, cert *x509.Certificate) (account string, err error)
+}
+
+// Authenticator offers a set of mechanisms over one kind of accounts; it is an smtp.Authenticator.
+type Authenticator struct {
+	Accounts Accounts
+	Hostname string   // in CRAM-MD5 challenges
+	Allowed  []string // mechanism names, best first; empty: all but CRAM-MD5
+}
+
+// Mechanisms lists what may be used on ch, best first: nothing that shows the password before TLS.
+func (a *Authenticator) Mechanisms(ch Channel) []string { panic("contract") }
+
+// Start begins an exchange.
+func (a *Authenticator) Start(mechanism string, ch Channel) (Server, error) { panic("contract") }
