@@ -1,0 +1,153 @@
+package site
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// port is one address a service listens on. The service itself is looked up for each connection, so that a reload gives
+// new connections the new policies while old ones end as they began.
+type port struct {
+	service string // "smtp", "submission", "odmr", "pop3": whose connections these are
+	network string // "tcp" or "unix"
+	address string
+	tls     bool // TLS from the first octet (RFC 8314 §3.3)
+}
+
+// server answers the connections of one service.
+type server struct {
+	serve  func(ctx context.Context, conn net.Conn) error
+	refuse string      // the line that tells a peer above the limits to come later; CRLF included
+	tls    *tls.Config // for ports with tls set
+	limits ListenLimits
+}
+
+// ListenLimits bound the connections of one service.
+type ListenLimits struct {
+	Connections int           `doc:"Most connections of one service at once; more are told to come later." default:"20000" min:"1"`
+	PerPeer     int           `doc:"Most connections of one service from one address (IPv6: one /64) at once." default:"500" min:"1"`
+	Handshake   time.Duration `doc:"Wait for a TLS handshake on ports that begin with TLS." default:"30s" min:"1s"`
+}
+
+// acceptPause is the wait after a failed accept, when the process is out of file descriptors for example.
+const acceptPause = 100 * time.Millisecond
+
+// accept serves the connections of ln until ctx ends; then it closes ln at once, lets the sessions end by themselves (they see ctx)
+// and closes what is left when grace is over.
+func accept(ctx context.Context, ln net.Listener, useTLS bool, lookup func() server, grace time.Duration, log *slog.Logger) error {
+	var sessions sync.WaitGroup
+	open := &connections{conns: map[net.Conn]bool{}, peers: map[netip.Prefix]int{}}
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				break
+			}
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			log.Warn("accept failed", "err", err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		srv := lookup()
+		if !open.add(conn, srv.limits) {
+			refuse(conn, srv.refuse)
+			continue
+		}
+		sessions.Go(func() {
+			defer open.remove(conn)
+			defer conn.Close()
+			answer(ctx, conn, useTLS, srv, log)
+		})
+	}
+	timer := time.AfterFunc(grace, open.closeAll)
+	sessions.Wait()
+	timer.Stop()
+	return nil
+}
+
+func answer(ctx context.Context, conn net.Conn, useTLS bool, srv server, log *slog.Logger) {
+	if useTLS {
+		secured := tls.Server(conn, srv.tls)
+		hctx, cancel := context.WithTimeout(ctx, srv.limits.Handshake)
+		err := secured.HandshakeContext(hctx)
+		cancel()
+		if err != nil {
+			log.Debug("TLS handshake failed", "peer", conn.RemoteAddr().String(), "err", err)
+			return
+		}
+		conn = secured
+	}
+	if err := srv.serve(ctx, conn); err != nil {
+		log.Debug("session ended", "peer", conn.RemoteAddr().String(), "err", err)
+	}
+}
+
+// refuse says why in one line, without waiting for a slow peer, and closes.
+func refuse(conn net.Conn, line string) {
+	conn.SetWriteDeadline(time.Now().Add(time.Second))
+	conn.Write([]byte(line))
+	conn.Close()
+}
+
+// connections counts what is open, by peer.
+type connections struct {
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	peers map[netip.Prefix]int
+}
+
+func (o *connections) add(conn net.Conn, l ListenLimits) bool {
+	peer := peerPrefix(conn.RemoteAddr())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.conns) >= l.Connections || o.peers[peer] >= l.PerPeer {
+		return false
+	}
+	o.conns[conn] = true
+	o.peers[peer]++
+	return true
+}
+
+func (o *connections) remove(conn net.Conn) {
+	peer := peerPrefix(conn.RemoteAddr())
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.conns, conn)
+	if o.peers[peer]--; o.peers[peer] <= 0 {
+		delete(o.peers, peer)
+	}
+}
+
+func (o *connections) closeAll() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for conn := range o.conns {
+		conn.Close()
+	}
+}
+
+// peerPrefix is what counts as one peer: an IPv4 address or an IPv6 /64, which is one host's to fill. The zero Prefix stands for
+// local sockets.
+func peerPrefix(a net.Addr) netip.Prefix {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ip := tcp.AddrPort().Addr().Unmap()
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	prefix, _ := ip.Prefix(bits)
+	return prefix
+}
