@@ -32,7 +32,9 @@ const (
 )
 
 // certificates holds the certificate in force; a reload swaps it under running listeners.
-type certificates struct{ current atomic.Pointer[tls.Certificate] }
+type certificates struct {
+	current atomic.Pointer[tls.Certificate]
+}
 
 // load reads the configured certificate or makes one for host. dir is where our own CA lives.
 func (c *certificates) load(cfg TLSConfig, dir, host string, now time.Time) error {

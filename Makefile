@@ -1,0 +1,55 @@
+# make run   build, then a provider and a site on loopback: mail both ways, before your eyes
+# make test  everything, with real peers (as root it installs the Debian packages that are missing)
+SHELL := /bin/bash
+GO ?= go
+BIN := bin/bothy
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.0
+GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.3
+
+.PHONY: run build test peers generate lint bench fuzz soak clean
+
+run: build
+	$(BIN) try
+
+build:
+	$(GO) build -trimpath -o $(BIN) ./cmd/bothy
+
+test: peers lint
+	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -race -timeout 14m ./...
+
+# The programs the tests talk to. Without root it only says what is missing.
+peers:
+	@test/peers
+
+# What is derived from the code: RFCS.md, CHANGELOG.md, docs/config.md.
+generate:
+	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
+
+lint:
+	@test -z "$$($(GO) run $(GOFUMPT) -l .)" || { $(GO) run $(GOFUMPT) -l .; echo "gofumpt: the files above are not formatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+# Known weaknesses in what we import; needs its database, which an offline machine cannot reach.
+vuln:
+	$(GO) run $(GOVULNCHECK) ./...
+
+# Side by side with peers, in one run.
+bench: build peers
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
+
+FUZZTIME ?= 20s
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+# Killed 20 times under load: prints accepted, delivered, lost.
+soak: build peers
+	test/kill9
+
+clean:
+	rm -rf bin
