@@ -1,5 +1,11 @@
 package message
 
+import (
+	"errors"
+	"slices"
+	"strings"
+)
+
 // Envelope is what SMTP carries about a message beside its content (RFC 5321 §2.3.1). It is a value:
 // whoever keeps one longer than a call copies it with Clone.
 type Envelope struct {
@@ -13,6 +19,12 @@ type Envelope struct {
 	EnvelopeID  string   // ENVID=, xtext decoded (RFC 3461 §4.4); at most 100 characters
 	Submitter   string   // AUTH=, xtext decoded; "<>" when not known (RFC 4954 §5)
 	Account     string   // the account that submitted it here; empty when it came from another server
+}
+
+// Clone returns a copy that shares nothing with e.
+func (e Envelope) Clone() Envelope {
+	e.Recipients = slices.Clone(e.Recipients)
+	return e
 }
 
 // Recipient is one forward-path with its delivery status parameters.
@@ -52,3 +64,89 @@ const (
 	NotifyFailure
 	NotifyDelay
 )
+
+// ErrParameter says that a text is none of the values of its MAIL or RCPT parameter.
+var ErrParameter = errors.New("message: not a value of this parameter")
+
+var bodyTypes = [...]string{Body7Bit: "7BIT", Body8Bit: "8BITMIME", BodyBinary: "BINARYMIME"}
+
+// String writes the value as BODY= has it.
+func (b BodyType) String() string { return nameAt(bodyTypes[:], int(b)) }
+
+// MarshalText is String.
+func (b BodyType) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
+
+// UnmarshalText reads the value of BODY=, in any case (RFC 6152 §3); ErrParameter if it is none.
+func (b *BodyType) UnmarshalText(text []byte) error {
+	i := indexFold(bodyTypes[:], string(text))
+	if i < 0 {
+		return ErrParameter
+	}
+	*b = BodyType(i)
+	return nil
+}
+
+var returns = [...]string{ReturnUnset: "", ReturnFull: "FULL", ReturnHeaders: "HDRS"}
+
+// String writes the value as RET= has it; "" when unset.
+func (r Return) String() string { return nameAt(returns[:], int(r)) }
+
+// MarshalText is String.
+func (r Return) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads the value of RET=, in any case (RFC 3461 §4.3), or "" for unset; ErrParameter if it is none.
+func (r *Return) UnmarshalText(text []byte) error {
+	i := indexFold(returns[:], string(text))
+	if i < 0 {
+		return ErrParameter
+	}
+	*r = Return(i)
+	return nil
+}
+
+var notifies = [...]string{"NEVER", "SUCCESS", "FAILURE", "DELAY"} // by bit
+
+// String writes the value as NOTIFY= has it, "SUCCESS,FAILURE"; "" when not given.
+func (n Notify) String() string {
+	var names []string
+	for bit, name := range notifies {
+		if n&(1<<bit) != 0 {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ",")
+}
+
+// MarshalText is String.
+func (n Notify) MarshalText() ([]byte, error) { return []byte(n.String()), nil }
+
+// UnmarshalText reads the value of NOTIFY=, in any case (RFC 3461 §4.1), or "" for not given; ErrParameter if it is none,
+// or if NEVER does not stand alone.
+func (n *Notify) UnmarshalText(text []byte) error {
+	var set Notify
+	for name := range strings.SplitSeq(string(text), ",") {
+		bit := indexFold(notifies[:], name)
+		if bit < 0 && len(text) > 0 {
+			return ErrParameter
+		}
+		if bit >= 0 {
+			set |= 1 << bit
+		}
+	}
+	if set&NotifyNever != 0 && set != NotifyNever {
+		return ErrParameter
+	}
+	*n = set
+	return nil
+}
+
+func nameAt(names []string, i int) string {
+	if i < len(names) {
+		return names[i]
+	}
+	return "?"
+}
+
+func indexFold(names []string, s string) int {
+	return slices.IndexFunc(names, func(name string) bool { return strings.EqualFold(name, s) })
+}
