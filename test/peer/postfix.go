@@ -6,6 +6,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -114,4 +115,18 @@ default_process_limit = 200
 func (p *Postfix) Log() string {
 	log, _ := os.ReadFile(filepath.Join(p.Dir, "log", "mail.log"))
 	return string(log)
+}
+
+// PID returns the process id of the instance's master.
+func (p *Postfix) PID(t testing.TB) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(p.Dir, "queue", "pid", "master.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }

@@ -18,4 +18,11 @@ func TestPostfixStarts(t *testing.T) {
 		t.Fatalf("smtp-source: %d %s", code, out)
 	}
 	Eventually(t, 10*time.Second, "three relayed messages", func() bool { return strings.Count(p.Log(), "status=sent") == 3 })
+
+	syncs := CountSyncs(t, p.PID(t), func() {
+		Run(t, "", "smtp-source", "-m", "5", "-t", "keeper@light.example", p.Address)
+	})
+	if syncs < 5 {
+		t.Errorf("%d syncs for 5 messages: the counter is blind", syncs)
+	}
 }
