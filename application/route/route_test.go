@@ -1,0 +1,219 @@
+package route
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/application/smtp"
+)
+
+// house is a directory: mailboxes of light.example, mail held for clinic.
+type house struct{}
+
+func (house) Local(domain string) bool {
+	return slices.Contains([]string{"light.example", "xn--bcher-kva.example"}, domain)
+}
+
+func (house) Held(domain string) (string, bool) {
+	return "clinic", domain == "clinic.example" || domain == "ward.clinic.example"
+}
+
+func (house) Resolve(a message.Address) []string {
+	if a == (message.Address{Local: "keeper", Domain: "light.example"}) {
+		return []string{"keeper@light.example"}
+	}
+	return nil
+}
+
+func newRouter(t *testing.T, cfg Config) *Router {
+	t.Helper()
+	r, err := New("MX.light.example", house{}, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestLane(t *testing.T) {
+	direct := newRouter(t, Config{})
+	hub := newRouter(t, Config{
+		Smarthost: "mail.provider.example:587",
+		Via: map[string]string{
+			"partner.example":        "192.0.2.7:25",
+			".partner.example":       "192.0.2.8:25",
+			".deep.Partner.example":  "192.0.2.9:25",
+			"light.example":          "192.0.2.66:25", // never asked: it is local
+			"Bücher.partner.example": "[2001:db8::25]:25",
+		},
+	})
+	for _, test := range []struct {
+		router  *Router
+		address message.Address
+		want    queue.Lane
+	}{
+		{direct, message.Address{Local: "Postmaster"}, "mailbox/mx.light.example"},
+		{direct, message.Address{Local: "keeper", Domain: "light.example"}, "mailbox/light.example"},
+		{direct, message.Address{Local: "keeper", Domain: "bücher.example"}, "mailbox/xn--bcher-kva.example"},
+		{direct, message.Address{Local: "nurse", Domain: "ward.clinic.example"}, "odmr/clinic"},
+		{direct, message.Address{Local: "a", Domain: "far.example"}, "mx/far.example"},
+		{direct, message.Address{Local: "a", Domain: "sub.light.example"}, "mx/sub.light.example"},
+		{direct, message.Address{Local: "a", Domain: "müller.example"}, "mx/xn--mller-kva.example"},
+		{direct, message.Address{Local: "a", Domain: "[1.2.3.4]"}, "mx/[1.2.3.4]"},
+		{direct, message.Address{Local: "a", Domain: "[ipv6:2001:db8::1]"}, "mx/[ipv6:2001:db8::1]"},
+		{hub, message.Address{Local: "keeper", Domain: "light.example"}, "mailbox/light.example"},
+		{hub, message.Address{Local: "nurse", Domain: "clinic.example"}, "odmr/clinic"},
+		{hub, message.Address{Local: "a", Domain: "partner.example"}, "smarthost/192.0.2.7:25"},
+		{hub, message.Address{Local: "a", Domain: "x.y.partner.example"}, "smarthost/192.0.2.8:25"},
+		{hub, message.Address{Local: "a", Domain: "x.deep.partner.example"}, "smarthost/192.0.2.9:25"},
+		{hub, message.Address{Local: "a", Domain: "deep.partner.example"}, "smarthost/192.0.2.8:25"},
+		{hub, message.Address{Local: "a", Domain: "bücher.partner.example"}, "smarthost/[2001:db8::25]:25"},
+		{hub, message.Address{Local: "a", Domain: "notpartner.example"}, "smarthost/mail.provider.example:587"},
+		{hub, message.Address{Local: "a", Domain: "[1.2.3.4]"}, "smarthost/mail.provider.example:587"},
+	} {
+		if got := test.router.Lane(nil, &message.Recipient{Address: test.address}); got != test.want {
+			t.Errorf("%v goes to %s, want %s", test.address, got, test.want)
+		}
+	}
+}
+
+func TestSetWhileRunning(t *testing.T) {
+	r := newRouter(t, Config{})
+	far := &message.Recipient{Address: message.Address{Local: "a", Domain: "far.example"}}
+	if err := r.Set(Config{Smarthost: "mail.provider.example:587"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Lane(nil, far); got != "smarthost/mail.provider.example:587" {
+		t.Fatalf("after Set: %s", got)
+	}
+	if err := r.Set(Config{Smarthost: "mail.provider.example"}); err == nil {
+		t.Fatal("a smarthost without a port was taken")
+	}
+	if got := r.Lane(nil, far); got != "smarthost/mail.provider.example:587" {
+		t.Fatalf("a bad Config changed the routes: %s", got)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	for _, test := range []struct {
+		cfg  Config
+		keys []string
+	}{
+		{Config{}, nil},
+		{Config{Smarthost: "mail.provider.example:587", Via: map[string]string{".a.example": "[2001:db8::1]:25"}}, nil},
+		{Config{Smarthost: ":587"}, []string{"smarthost"}},
+		{Config{Smarthost: "2001:db8::1"}, []string{"smarthost"}},
+		{Config{Via: map[string]string{"*.a.example": "b.example:25"}}, []string{`via."*.a.example"`}},
+		{Config{Via: map[string]string{"a.example": "b.example"}}, []string{`via."a.example"`}},
+		{Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, []string{"relay_from"}},
+		{Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}}, []string{"relay_from"}},
+	} {
+		var keys []string
+		test.cfg.CheckConfig(func(key string, err error) { keys = append(keys, key) })
+		if !slices.Equal(keys, test.keys) {
+			t.Errorf("%+v: faults in %q, want %q", test.cfg, keys, test.keys)
+		}
+	}
+}
+
+// from is a session of a peer.
+func from(peer string) *smtp.Session {
+	return &smtp.Session{Conn: smtp.NewConn(remote{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(peer))})}
+}
+
+type remote struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (r remote) RemoteAddr() net.Addr { return r.addr }
+
+func TestBorder(t *testing.T) {
+	const stranger, friend = "203.0.113.9:4711", "[::ffff:192.0.2.5]:4711"
+	border := newRouter(t, Config{
+		Smarthost: "mail.provider.example:587", // having a way out does not open it to strangers
+		RelayFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/28")},
+	}).Border()
+	const ok, unknown, denied = "", "550 5.1.1", "550 5.7.1"
+	for _, test := range []struct {
+		peer, local, domain string
+		want                string
+	}{
+		{stranger, "keeper", "light.example", ok},
+		{stranger, "nobody", "light.example", unknown},
+		{stranger, "POSTMASTER", "", ok},
+		{stranger, "postMaster", "light.example", ok},
+		{stranger, "anyone", "clinic.example", ok},
+		{stranger, "postmaster", "clinic.example", ok},
+		{stranger, "postmaster", "far.example", denied},
+		{stranger, "victim", "far.example", denied},
+		{stranger, "victim", "[198.51.100.1]", denied},
+		{stranger, "victim", "[127.0.0.1]", denied},
+		{stranger, "keeper", "light.example.far.example", denied},
+		{stranger, "keeper", "notlight.example", denied},
+		// The ways to hide a foreign domain in a local part: each is an unknown name of ours, never a route.
+		{stranger, "victim%far.example", "light.example", unknown},
+		{stranger, "victim@far.example", "light.example", unknown},
+		{stranger, "far.example!victim", "light.example", unknown},
+		{stranger, "@light.example:victim@far.example", "light.example", unknown},
+		{stranger, "victim@far.example", "", unknown},
+		{stranger, "victim%far.example", "", unknown},
+		{stranger, "victim@light.example", "far.example", denied},
+		{stranger, "victim%light.example", "far.example", denied},
+		// A customer's server may still read them as routes, so they do not get that far.
+		{stranger, "victim%far.example", "clinic.example", denied},
+		{stranger, "victim@far.example", "clinic.example", denied},
+		{stranger, "far.example!victim", "clinic.example", denied},
+		{friend, "victim", "far.example", ok},
+		{friend, "nobody", "light.example", unknown},
+		{friend, "anyone", "clinic.example", ok},
+		{"192.0.2.16:25", "victim", "far.example", denied},
+		{"[2001:db8::1]:25", "victim", "far.example", denied},
+	} {
+		to := &message.Recipient{Address: message.Address{Local: test.local, Domain: test.domain}}
+		err := border.Rcpt(t.Context(), from(test.peer), &message.Envelope{}, to)
+		got := ""
+		if reply := (smtp.Reply{}); errors.As(err, &reply) {
+			got = reply.Error()[:9]
+		}
+		if got != test.want || err != nil && got == "" {
+			t.Errorf("%s to %q at %q: %v, want %q", test.peer, test.local, test.domain, err, test.want)
+		}
+	}
+}
+
+// TestBorderFollowsSet: a network taken off the list may not relay any more, at once.
+func TestBorderFollowsSet(t *testing.T) {
+	r := newRouter(t, Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	border, to := r.Border(), &message.Recipient{Address: message.Address{Local: "a", Domain: "far.example"}}
+	if err := border.Rcpt(t.Context(), from("192.0.2.1:25"), nil, to); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Set(Config{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := border.Rcpt(t.Context(), from("192.0.2.1:25"), nil, to); err == nil {
+		t.Fatal("still relays")
+	}
+}
+
+func TestBorderTakesTheNullPath(t *testing.T) { // RFC 5321 §4.5.5
+	if err := newRouter(t, Config{}).Border().Mail(t.Context(), from("203.0.113.9:4711"), &message.Envelope{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRefusalsHelpAHuman(t *testing.T) {
+	border := newRouter(t, Config{}).Border()
+	for domain, words := range map[string]string{"light.example": "spelt right", "far.example": "submission port"} {
+		err := border.Rcpt(t.Context(), from("203.0.113.9:4711"), nil, &message.Recipient{Address: message.Address{Local: "nobody", Domain: domain}})
+		if err == nil || !strings.Contains(err.Error(), words) {
+			t.Errorf("%s: %v lacks %q", domain, err, words)
+		}
+	}
+}

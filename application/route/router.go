@@ -1,0 +1,157 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"sync/atomic"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+)
+
+// Directory is what routing asks of the accounts: directory.Directory has it. Domains are asked for in lower case, as A-labels.
+type Directory interface {
+	Local(domain string) bool                      // has mailboxes here
+	Held(domain string) (account string, ok bool)  // waits here for a customer's call
+	Resolve(a message.Address) (accounts []string) // who gets a's mail; nobody: unknown
+}
+
+// Config is the site's routes.
+type Config struct {
+	Smarthost string            `doc:"The server that takes all mail that is neither ours nor named in via, as host:port (587 and 465 are for submission, RFC 6409 §3.1, RFC 8314 §3.3). Empty: straight to each domain's mail exchangers." example:"mail.provider.example:587"`
+	Via       map[string]string `doc:"Other next hops by recipient domain: \"partner.example\" is that domain, \".partner.example\" all domains below it; the longest match wins." example:"192.0.2.7:25"`
+	RelayFrom []netip.Prefix    `doc:"Networks whose hosts may send mail to anywhere through the border port without authentication (RFC 5321 §7.9). Best left empty." example:"192.0.2.0/28"`
+}
+
+// CheckConfig reports what is wrong with cfg, by key.
+func (cfg *Config) CheckConfig(report func(key string, err error)) {
+	if cfg.Smarthost != "" {
+		if err := checkHop(cfg.Smarthost); err != nil {
+			report("smarthost", err)
+		}
+	}
+	for domain, hop := range cfg.Via {
+		key := fmt.Sprintf("via.%q", domain)
+		if _, err := message.ParseAddress("postmaster@" + strings.TrimPrefix(domain, ".")); err != nil {
+			report(key, fmt.Errorf("%q is neither a domain nor a dot and a domain", domain))
+		}
+		if err := checkHop(hop); err != nil {
+			report(key, err)
+		}
+	}
+	for _, p := range cfg.RelayFrom {
+		if p.IsValid() && p.Bits() == 0 {
+			report("relay_from", errors.New(p.String()+" is everybody: an open relay"))
+		}
+	}
+}
+
+func checkHop(hop string) error {
+	host, port, err := net.SplitHostPort(hop)
+	if err != nil || host == "" || port == "" {
+		return fmt.Errorf("%q is not host:port, such as \"mail.provider.example:587\"", hop)
+	}
+	return nil
+}
+
+// Router names the lane of each recipient; it is a queue.Router. The first of these that fits decides:
+//
+//  1. no domain: <postmaster> of this server (RFC 5321 §4.5.1)   mailbox/<our own name>
+//  2. a local domain of the directory                             mailbox/<domain>
+//  3. a domain held for a customer                                odmr/<account>
+//  4. the domain in Config.Via, else its longest ".suffix" there  smarthost/<host:port>
+//  5. Config.Smarthost, when set                                  smarthost/<host:port>
+//  6. anything else, address literals too                         mx/<domain>, mx/[192.0.2.1]
+//
+// Domains in lanes are lower-case A-labels (RFC 5890 §2.3.2.1). Safe for concurrent use.
+type Router struct {
+	hostname  string
+	directory Directory
+	routes    atomic.Pointer[routes]
+}
+
+// routes is a Config made ready for lookups.
+type routes struct {
+	smarthost string
+	via       map[string]string
+	relayFrom []netip.Prefix
+}
+
+// New returns a router for the server called hostname.
+func New(hostname string, d Directory, cfg Config) (*Router, error) {
+	r := &Router{hostname: strings.ToLower(hostname), directory: d}
+	return r, r.Set(cfg)
+}
+
+// Set replaces the routes at once; mail that already waits moves when the queue asks again (queue.Store.Reroute). A cfg with
+// a fault changes nothing.
+func (r *Router) Set(cfg Config) error {
+	var errs []error
+	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("route: %s: %w", key, err)) })
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	via := make(map[string]string, len(cfg.Via))
+	for domain, hop := range cfg.Via {
+		suffix, dot := strings.CutPrefix(domain, ".")
+		key := ascii(message.Address{Local: "x", Domain: strings.ToLower(suffix)})
+		if dot {
+			key = "." + key
+		}
+		via[key] = hop
+	}
+	relayFrom := make([]netip.Prefix, len(cfg.RelayFrom))
+	for i, p := range cfg.RelayFrom {
+		relayFrom[i] = p.Masked()
+	}
+	r.routes.Store(&routes{smarthost: cfg.Smarthost, via: via, relayFrom: relayFrom})
+	return nil
+}
+
+// Lane is queue.Router's.
+func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
+	domain := ascii(to.Address)
+	if domain == "" {
+		return queue.Lane("mailbox/" + r.hostname)
+	}
+	if r.directory.Local(domain) {
+		return queue.Lane("mailbox/" + domain)
+	}
+	if account, ok := r.directory.Held(domain); ok {
+		return queue.Lane("odmr/" + account)
+	}
+	routes := r.routes.Load()
+	if hop, ok := routes.hop(domain); ok {
+		return queue.Lane("smarthost/" + hop)
+	}
+	return queue.Lane("mx/" + domain)
+}
+
+// hop is the next hop the configuration names for domain.
+func (r *routes) hop(domain string) (hop string, ok bool) {
+	if hop, ok := r.via[domain]; ok {
+		return hop, true
+	}
+	if !strings.HasPrefix(domain, "[") {
+		for rest := domain; ; { // the longest suffix first
+			dot := strings.IndexByte(rest, '.')
+			if dot < 0 {
+				break
+			}
+			rest = rest[dot+1:]
+			if hop, ok := r.via["."+rest]; ok {
+				return hop, true
+			}
+		}
+	}
+	return r.smarthost, r.smarthost != ""
+}
+
+// ascii is the domain of a as lower-case A-labels; one that has none stays as it is, and DNS will not know it.
+func ascii(a message.Address) string {
+	a, _ = a.ASCII()
+	return strings.TrimSuffix(strings.ToLower(a.Domain), ".")
+}
