@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 GO ?= go
 BIN := bin/bothy
+export PATH := $(PATH):/usr/sbin:/sbin
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
