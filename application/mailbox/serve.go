@@ -1,0 +1,177 @@
+package mailbox
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+)
+
+// Kind is the kind of the lanes that end here.
+const Kind = "mailbox"
+
+// leaseRetry is how long a lane rests when the queue failed to lease from it.
+const leaseRetry = time.Second
+
+// Resolver knows the accounts that an address is delivered to; none when there is no such address. The directory is one.
+type Resolver interface {
+	Resolve(message.Address) []string
+}
+
+// Deliverer takes messages of lanes of Kind from the queue into mailboxes.
+type Deliverer struct {
+	Queue      queue.Store
+	Store      *Store
+	Directory  Resolver
+	Deliveries int                                 // most at the same time; 0: 8
+	Delivered  func(account string, id message.ID) // told of each delivery, a repeated one too; may be nil
+	Log        *slog.Logger                        // nil: none
+	Now        func() time.Time                    // nil: time.Now
+}
+
+// Run delivers until ctx ends, a message a lane in turn. It returns nil when every delivery under way is settled or given back.
+func (d *Deliverer) Run(ctx context.Context) error {
+	lanes, stop := d.Queue.Due(Kind)
+	defer stop()
+	var work sync.WaitGroup
+	defer work.Wait()
+	slots := make(chan struct{}, cmp.Or(d.Deliveries, defaultDeliveries))
+	rested := make(chan queue.Lane)
+	var ready []queue.Lane // each once
+	for {
+		var free chan struct{}
+		if len(ready) > 0 {
+			free = slots
+		}
+		var lane queue.Lane
+		var ok bool
+		select {
+		case <-ctx.Done():
+			return nil
+		case lane, ok = <-lanes:
+			if !ok {
+				return nil
+			}
+		case lane = <-rested:
+		case free <- struct{}{}:
+			lane, ready = ready[0], ready[1:]
+			lease, err := d.Queue.Lease(lane, Kind)
+			if err != nil {
+				d.log().Error("queue did not lease", "lane", lane, "err", err)
+				work.Go(func() { rest(ctx, lane, rested) })
+			}
+			if lease == nil {
+				<-slots
+				continue
+			}
+			work.Go(func() {
+				defer func() { <-slots }()
+				d.deliver(ctx, lease)
+			})
+		}
+		if !slices.Contains(ready, lane) {
+			ready = append(ready, lane)
+		}
+	}
+}
+
+// rest returns a lane after a while.
+func rest(ctx context.Context, lane queue.Lane, rested chan<- queue.Lane) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(leaseRetry):
+	}
+	select {
+	case <-ctx.Done():
+	case rested <- lane:
+	}
+}
+
+// deliver settles one lease.
+func (d *Deliverer) deliver(ctx context.Context, lease *queue.Lease) {
+	verdicts := d.attempt(ctx, &lease.Envelope, lease.Attempts, lease.Size, lease.Open)
+	if verdicts == nil { // stopped
+		lease.Release()
+		return
+	}
+	if err := lease.Settle(verdicts); err != nil { // it comes again, and changes nothing then
+		d.log().Error("delivery not settled", "id", lease.Envelope.ID, "err", err)
+	}
+}
+
+// attempt tries to deliver a message to every account of its recipients, and returns a verdict for each recipient; nil when
+// ctx ended before.
+func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts []int, size int64, open func() (io.ReadCloser, error)) []queue.Verdict {
+	accounts := make([][]string, len(env.Recipients)) // of each recipient
+	through := map[string][]message.Recipient{}       // and the recipients of each account
+	for i, to := range env.Recipients {
+		accounts[i] = d.Directory.Resolve(to.Address)
+		for _, account := range accounts[i] {
+			through[account] = append(through[account], to)
+		}
+	}
+	outcome := map[string]error{}
+	for account, recipients := range through {
+		mine := *env
+		mine.Recipients = recipients
+		err := d.into(ctx, account, &mine, size, open)
+		if ctx.Err() != nil && err != nil {
+			return nil
+		}
+		outcome[account] = err
+	}
+	verdicts := make([]queue.Verdict, len(env.Recipients))
+	for i := range verdicts {
+		var outcomes []error
+		for _, account := range accounts[i] {
+			outcomes = append(outcomes, outcome[account])
+		}
+		tries := 0
+		if i < len(attempts) {
+			tries = attempts[i]
+		}
+		verdicts[i] = verdict(outcomes, tries, d.now())
+	}
+	return verdicts
+}
+
+// into delivers to one account, which reads the body for itself.
+func (d *Deliverer) into(ctx context.Context, account string, env *message.Envelope, size int64, open func() (io.ReadCloser, error)) error {
+	log := d.log().With("id", env.ID, "account", account)
+	body, err := open()
+	if err != nil {
+		log.Error("queued message not readable", "err", err)
+		return err
+	}
+	defer body.Close()
+	if err := d.Store.Deliver(ctx, account, env, body, size); err != nil {
+		log.Warn("message not delivered", "err", err)
+		return err
+	}
+	log.Info("message delivered", "bytes", size)
+	if d.Delivered != nil {
+		d.Delivered(account, env.ID)
+	}
+	return nil
+}
+
+func (d *Deliverer) log() *slog.Logger {
+	if d.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return d.Log
+}
+
+func (d *Deliverer) now() time.Time {
+	if d.Now == nil {
+		return time.Now()
+	}
+	return d.Now()
+}
