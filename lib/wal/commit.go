@@ -1,0 +1,266 @@
+package wal
+
+import (
+	"fmt"
+	"path"
+)
+
+// group is what one write and one sync make durable: neighbours in one segment.
+type group struct {
+	segment *segment
+	start   int64 // offset of its first octet
+	buf     []byte
+	waited  bool          // somebody waits: write it now
+	done    chan struct{} // closed when it is durable or err says why not
+	err     error
+}
+
+func (g *group) end(err error) {
+	g.err, g.buf = err, nil
+	close(g.done)
+}
+
+// newGroup begins a group at the log's end. The caller holds mu.
+func (l *Log) newGroup() *group {
+	g := &group{segment: l.active, start: l.offset, done: make(chan struct{})}
+	if n := len(l.idle); n > 0 {
+		g.buf, l.idle = l.idle[n-1][:0], l.idle[:n-1]
+	}
+	return g
+}
+
+// makeRoom returns when a record of n octets fits behind the log's end, its seal included. The caller holds mu.
+func (l *Log) makeRoom(n int64) error {
+	tried := false
+	for {
+		switch {
+		case l.dead != nil:
+			return l.dead
+		case l.gather != nil && len(l.gather.buf)+int(n) > l.o.GroupSize && len(l.gather.buf) > 0:
+			l.gather.waited = true
+			l.wake()
+			l.changed.Wait()
+		case l.active != nil && l.offset+n+headerSize <= l.o.SegmentSize:
+			return nil
+		case l.sealed != nil:
+			l.changed.Wait() // a group may have to be taken back over one seal, not over two
+		case l.next != nil:
+			l.advance()
+		case l.filling:
+			round := l.rounds
+			for l.rounds == round && l.dead == nil {
+				l.changed.Wait()
+			}
+			tried = true
+		case tried:
+			return asFull(l.refused)
+		default:
+			l.allocate()
+		}
+	}
+}
+
+// advance seals the active segment and goes on in the next. The caller holds mu.
+func (l *Log) advance() {
+	if l.active != nil {
+		if l.gather == nil {
+			l.gather = l.newGroup()
+		}
+		g := l.gather
+		g.buf = header{group: uint32(g.start)}.appendTo(g.buf, l.active.identity, uint32(l.offset))
+		g.waited = true
+		l.sealed, l.gather = g, nil
+		l.wake()
+	}
+	l.active, l.next, l.offset = l.next, nil, 0
+	l.segments[l.active.number] = l.active
+	l.allocate()
+}
+
+// allocate begins to make the next segment. The caller holds mu.
+func (l *Log) allocate() {
+	l.filling = true
+	spare := l.spare
+	l.spare = nil
+	l.highest++
+	id := identity{l.highest, newSalt()}
+	go func() {
+		s, err := l.create(id, spare)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.filling = false
+		l.refused = err
+		l.rounds++
+		switch {
+		case err != nil && l.dead == nil:
+			l.highest-- // so that a long time on a full disk uses no numbers up
+		case err == nil && l.next != nil:
+			l.discard(s)
+		case err == nil:
+			l.next = s
+		}
+		l.changed.Broadcast()
+	}()
+}
+
+// create makes a segment whose every write finds its room, from the spare where there is one.
+func (l *Log) create(id identity, spare *segment) (s *segment, err error) {
+	s = &segment{identity: id, size: l.o.SegmentSize}
+	if spare != nil {
+		s.file = spare.file
+		err = l.o.FS.Rename(path.Join(l.o.Dir, spareName), l.path(id))
+	} else if s.file, err = l.o.FS.Create(l.path(id)); err == nil {
+		if err = s.file.Allocate(s.size); err == nil {
+			err = l.fatal(s.file.Sync())
+		}
+	}
+	if err == nil {
+		err = l.fatal(l.o.FS.SyncDir(l.o.Dir))
+	}
+	if err != nil {
+		if s.file != nil {
+			l.discard(s)
+		}
+		return nil, fmt.Errorf("wal: new segment: %w", err)
+	}
+	return s, nil
+}
+
+// fatal kills the log with a sync's error.
+func (l *Log) fatal(err error) error {
+	if err == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.die(err)
+}
+
+// wake tells the committer that there is work. The caller holds mu or is the only one left.
+func (l *Log) wake() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+// hurry has the gathering group written though nobody waits for it.
+func (l *Log) hurry() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.gather != nil {
+		l.gather.waited = true
+		l.wake()
+	}
+}
+
+// commit writes groups until the log is dead.
+func (l *Log) commit() {
+	defer close(l.ended)
+	for range l.kick {
+		for {
+			g, ok := l.take()
+			if !ok {
+				return
+			}
+			if g == nil {
+				break
+			}
+			l.flush(g)
+		}
+	}
+}
+
+// take makes the oldest group that should be written the flying one; ok is false when the log is dead.
+func (l *Log) take() (g *group, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.dead != nil:
+		return nil, false
+	case l.sealed != nil:
+		g, l.sealed = l.sealed, nil
+	case l.gather != nil && l.gather.waited:
+		g, l.gather = l.gather, nil
+	}
+	l.flying = g
+	return g, true
+}
+
+// flush makes a group durable and wakes who waits for it.
+func (l *Log) flush(g *group) {
+	_, err := g.segment.file.WriteAt(g.buf, g.start)
+	short := err != nil && full(err)
+	switch {
+	case err == nil:
+		err = g.segment.file.Sync()
+	case short:
+		err = l.takeBack(g)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.die(err)
+	case short:
+		l.rewind(g)
+	default:
+		l.flying = nil
+		l.stats.Syncs++
+		l.stats.Bytes += uint64(len(g.buf))
+		if len(l.idle) < 2 {
+			l.idle = append(l.idle, g.buf)
+		}
+		g.end(nil)
+	}
+	l.changed.Broadcast()
+}
+
+// takeBack removes what was written of a group, durably: no later crash may show it.
+func (l *Log) takeBack(g *group) error {
+	if err := g.segment.file.Truncate(g.start); err != nil {
+		return err
+	}
+	return g.segment.file.Sync()
+}
+
+// rewind forgets a group that was taken back and all behind it. The caller holds mu.
+func (l *Log) rewind(g *group) {
+	for _, g := range []*group{g, l.sealed, l.gather} {
+		if g != nil {
+			g.end(ErrFull)
+		}
+	}
+	l.flying, l.sealed, l.gather = nil, nil, nil
+	if l.active != g.segment { // it was never written: it is next again, and whatever came after it is too many
+		delete(l.segments, l.active.number)
+		if l.next != nil {
+			l.discard(l.next)
+		}
+		l.next = l.active
+	}
+	l.active, l.offset = g.segment, g.start
+}
+
+// discard removes a segment that was never written. Where that fails the next Open does it.
+func (l *Log) discard(s *segment) {
+	s.file.Close()
+	l.o.FS.Remove(l.path(s.identity))
+}
+
+// die makes err the answer to everything from now on. The caller holds mu. It returns the error that killed the log first.
+func (l *Log) die(err error) error {
+	if l.dead != nil {
+		return l.dead
+	}
+	l.dead = err
+	for _, g := range []*group{l.flying, l.sealed, l.gather} {
+		if g != nil {
+			g.end(err)
+		}
+	}
+	l.flying, l.sealed, l.gather = nil, nil, nil
+	l.wake()
+	l.changed.Broadcast()
+	return err
+}

@@ -1,0 +1,376 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Options of a Log. Dir is required; the zero value of every other field means its default.
+type Options struct {
+	FS          FS            // OS()
+	Dir         string        // made when missing
+	SegmentSize int64         // octets, 4 KiB to 1 GiB; 64 MiB
+	GroupSize   int           // octets that may wait to be written before Append blocks; 4 MiB
+	Linger      time.Duration // how long a record nobody waits for may stay in memory; 5 ms
+	Damaged     func(Damage)  // told of each damaged stretch that Open or Scan meets
+}
+
+// The bounds of Options.
+const (
+	MinSegmentSize = 4 << 10
+	MaxSegmentSize = 1 << 30
+
+	defaultSegmentSize = 64 << 20
+	defaultGroupSize   = 4 << 20
+	defaultLinger      = 5 * time.Millisecond
+)
+
+const (
+	lockName   = "lock"
+	spareName  = "spare"
+	damagedDir = "damaged"
+)
+
+// Damage is a stretch of a segment that is not what was written there.
+type Damage struct {
+	Position Position
+	Length   int64  // octets
+	File     string // the copy in damaged/; empty when Err
+	Err      error  // why it could not be set aside
+}
+
+// Stats are counters since Open and the present size.
+type Stats struct {
+	Appends  uint64 // records
+	Syncs    uint64 // of groups; those of new segments are not counted
+	Bytes    uint64 // written in groups
+	Segments int    // files, the one allocated ahead included
+	Size     int64  // octets of those files
+}
+
+// Log is an open log. Safe for concurrent use.
+type Log struct {
+	o     Options
+	lock  io.Closer
+	kick  chan struct{} // holds one when the committer has work
+	ended chan struct{} // closed when the committer has returned
+
+	linger   *time.Timer // wakes the committer for records nobody waits for
+	dropping sync.Mutex  // one Drop at a time; taken before mu
+
+	mu       sync.Mutex
+	changed  sync.Cond           // room in memory, a segment allocated or not, death
+	segments map[uint32]*segment // all that hold records, the active one included
+	active   *segment            // nil until the first is allocated
+	offset   int64               // where the next record goes
+	next     *segment            // allocated ahead; nil while there is none
+	spare    *segment            // dropped, under spareName
+	highest  uint32              // number of the newest segment
+	filling  bool                // an allocation runs
+	refused  error               // what the last allocation met
+	rounds   uint64              // allocations ended
+	gather   *group              // takes records; nil when empty
+	sealed   *group              // the last of the segment before; written before gather
+	flying   *group              // being written
+	idle     [][]byte            // buffers of groups that are done
+	dead     error               // why every call fails: ErrClosed or the disk's error
+	closed   bool
+	stats    Stats
+}
+
+// Open replays the log in o.Dir, oldest record first, and makes it ready for Append. An error of replay ends it. The payload
+// is valid only during the call. Open does not wait for room: a full disk is met at the first Append.
+func Open(o Options, replay func(Position, []byte) error) (*Log, error) {
+	if o.FS == nil {
+		o.FS = OS()
+	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegmentSize
+	}
+	o.SegmentSize = min(max(o.SegmentSize, MinSegmentSize), MaxSegmentSize) &^ (alignment - 1)
+	if o.GroupSize <= 0 {
+		o.GroupSize = defaultGroupSize
+	}
+	if o.Linger <= 0 {
+		o.Linger = defaultLinger
+	}
+	if o.Damaged == nil {
+		o.Damaged = func(Damage) {}
+	}
+	if err := o.FS.Mkdir(o.Dir); err != nil {
+		return nil, fmt.Errorf("wal: %w", err)
+	}
+	lock, err := o.FS.Lock(path.Join(o.Dir, lockName))
+	if err != nil {
+		return nil, fmt.Errorf("wal: in use by another process: %w", err)
+	}
+	l := &Log{
+		o: o, lock: lock, segments: make(map[uint32]*segment),
+		kick: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	l.changed.L = &l.mu
+	l.linger = time.AfterFunc(l.o.Linger, l.hurry)
+	if err := l.recover(replay); err != nil {
+		for _, s := range l.segments {
+			s.file.Close()
+		}
+		lock.Close()
+		return nil, fmt.Errorf("wal: %w", err)
+	}
+	go l.commit()
+	l.mu.Lock()
+	l.allocate()
+	l.mu.Unlock()
+	return l, nil
+}
+
+// Pending is a record on its way to the disk.
+type Pending struct {
+	Position Position
+	group    *group
+	log      *Log
+}
+
+// Append gives a record, the parts one behind the other, its position and leaves it to be written with the next group. It
+// returns ErrFull or ErrTooLarge when there is no room for it, and for ever what killed the log. It blocks only
+// while GroupSize octets wait to be written or the next segment is being allocated.
+func (l *Log) Append(parts ...[]byte) (Pending, error) {
+	h := header{}
+	for _, p := range parts {
+		h.length += uint32(len(p))
+		h.payload = crc32.Update(h.payload, castagnoli, p)
+	}
+	if h.length == 0 || h.footprint()+headerSize > l.o.SegmentSize {
+		return Pending{}, fmt.Errorf("%w: %d octets", ErrTooLarge, h.length)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.makeRoom(h.footprint()); err != nil {
+		return Pending{}, err
+	}
+	if l.gather == nil {
+		l.gather = l.newGroup()
+		l.linger.Reset(l.o.Linger)
+	}
+	g, p := l.gather, Position{l.active.number, uint32(l.offset)}
+	h.group = uint32(g.start)
+	g.buf = h.appendTo(g.buf, l.active.identity, p.Offset)
+	for _, part := range parts {
+		g.buf = append(g.buf, part...)
+	}
+	l.offset += h.footprint()
+	g.buf = append(g.buf, padding[:l.offset-g.start-int64(len(g.buf))]...)
+	l.stats.Appends++
+	return Pending{p, g, l}, nil
+}
+
+var padding [alignment]byte
+
+// Wait returns nil when the record is durable. It asks for that now.
+func (p Pending) Wait() error {
+	p.log.mu.Lock()
+	if !p.group.waited {
+		p.group.waited = true
+		p.log.wake()
+	}
+	p.log.mu.Unlock()
+	<-p.group.done
+	return p.group.err
+}
+
+// Commit is Append and Wait.
+func (l *Log) Commit(parts ...[]byte) (Position, error) {
+	p, err := l.Append(parts...)
+	if err != nil {
+		return Position{}, err
+	}
+	return p.Position, p.Wait()
+}
+
+// Read returns the record at p, which must be durable, in buf if it is large enough. It returns ErrGone when the segment was
+// dropped and ErrDamaged when the checks fail.
+func (l *Log) Read(p Position, buf []byte) ([]byte, error) {
+	s := l.find(p.Segment)
+	if s == nil {
+		return nil, ErrGone
+	}
+	payload, err := s.read(p.Offset, buf)
+	if err != nil && l.find(p.Segment) == nil {
+		return nil, ErrGone // dropped meanwhile, and perhaps written again as another
+	}
+	return payload, err
+}
+
+func (l *Log) find(number uint32) *segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.segments[number]
+}
+
+// read returns the record at offset, in buf if it is large enough.
+func (s *segment) read(offset uint32, buf []byte) ([]byte, error) {
+	if cap(buf) < 4<<10 {
+		buf = make([]byte, 4<<10) // most records in one read
+	}
+	buf = buf[:cap(buf)]
+	n, err := s.file.ReadAt(buf, int64(offset))
+	h, ok := parseHeader(buf[:n], s.identity, offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if !ok || h.length == 0 || int64(offset)+h.footprint() > s.size {
+		return nil, fmt.Errorf("%w at %v", ErrDamaged, Position{s.number, offset})
+	}
+	if whole := headerSize + int(h.length); n < whole {
+		buf = slices.Grow(buf[:n], whole-n)[:whole]
+		if _, err := s.file.ReadAt(buf[n:], int64(offset)+int64(n)); err != nil {
+			return nil, err
+		}
+	}
+	payload := buf[headerSize : headerSize+h.length]
+	if crc32.Checksum(payload, castagnoli) != h.payload {
+		return nil, fmt.Errorf("%w at %v", ErrDamaged, Position{s.number, offset})
+	}
+	return payload, nil
+}
+
+// Segments returns the numbers of the segments that hold records, in rising order. All but the last are complete; the last
+// is not being written only when the log has not been appended to since Open.
+func (l *Log) Segments() []uint32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	numbers := make([]uint32, 0, len(l.segments))
+	for n := range l.segments {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	return numbers
+}
+
+// Scan replays one complete segment.
+func (l *Log) Scan(number uint32, fn func(Position, []byte) error) error {
+	s := l.find(number)
+	if s == nil {
+		return ErrGone
+	}
+	t, err := s.scan(fn, func(from, to int64) { l.damaged(s, from, to) })
+	if err == nil && !t.sealed {
+		l.damaged(s, t.end, s.size)
+	}
+	return err
+}
+
+// Drop forgets a complete segment. When it returns nil the segment will not be replayed any more.
+func (l *Log) Drop(number uint32) error {
+	l.dropping.Lock()
+	defer l.dropping.Unlock()
+	l.mu.Lock()
+	s, dead := l.segments[number], l.dead
+	keep := l.spare == nil && s != nil && s.size == l.o.SegmentSize
+	if dead != nil || s == nil || s == l.active {
+		l.mu.Unlock()
+		return cmp.Or(dead, fmt.Errorf("wal: segment %08x cannot be dropped", number))
+	}
+	delete(l.segments, number)
+	l.mu.Unlock()
+
+	var err error
+	if keep {
+		err = l.o.FS.Rename(l.path(s.identity), path.Join(l.o.Dir, spareName))
+	} else {
+		s.file.Close()
+		err = l.o.FS.Remove(l.path(s.identity))
+	}
+	if err == nil {
+		err = l.o.FS.SyncDir(l.o.Dir)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		return l.die(err) // it may come back, and what made it superfluous must not go before it
+	}
+	if keep {
+		l.spare = s
+	}
+	return nil
+}
+
+// Close writes what has gathered, seals the log and closes its files.
+func (l *Log) Close() error {
+	l.dropping.Lock()
+	defer l.dropping.Unlock()
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	for l.dead == nil && (l.sealed != nil || l.flying != nil || l.gather != nil) {
+		if l.gather != nil {
+			l.gather.waited = true
+		}
+		l.wake()
+		l.changed.Wait()
+	}
+	err := l.dead
+	l.die(ErrClosed)
+	for l.filling {
+		l.changed.Wait()
+	}
+	l.mu.Unlock()
+	<-l.ended
+	l.linger.Stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil && l.active != nil {
+		err = l.active.seal(l.offset)
+	}
+	for _, s := range l.segments {
+		s.file.Close()
+	}
+	for _, s := range []*segment{l.next, l.spare} {
+		if s != nil {
+			s.file.Close()
+		}
+	}
+	l.lock.Close()
+	return err
+}
+
+// Stats returns the counters.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	st := l.stats
+	for _, s := range l.segments {
+		st.Segments++
+		st.Size += s.size
+	}
+	for _, s := range []*segment{l.next, l.spare} {
+		if s != nil {
+			st.Segments++
+			st.Size += s.size
+		}
+	}
+	return st
+}
+
+// Err returns what killed the log; nil while it lives.
+func (l *Log) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dead
+}
+
+func (l *Log) path(id identity) string { return path.Join(l.o.Dir, id.String()) }
+
+// newSalt need not be secret or even different every time: it makes a life of a file unlike the lives before.
+func newSalt() uint32 { return rand.Uint32() }
