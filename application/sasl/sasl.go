@@ -8,6 +8,20 @@ import (
 	"net/netip"
 )
 
+// The mechanisms' names.
+const (
+	SCRAMSHA256Plus = "SCRAM-SHA-256-PLUS" // RFC 7677 §3
+	SCRAMSHA256     = "SCRAM-SHA-256"      // RFC 7677 §3
+	EXTERNAL        = "EXTERNAL"           // RFC 4422 §A
+	PLAIN           = "PLAIN"              // RFC 4616 §2
+	LOGIN           = "LOGIN"
+	CRAMMD5         = "CRAM-MD5" // RFC 2195 §2
+)
+
+// MaxMessage is the longest challenge or response read, in octets before base64: three fields of PLAIN at 255 octets (RFC 4616 §2) fit
+// four times.
+const MaxMessage = 4096
+
 // Channel is what mechanisms may know of the connection they run on.
 type Channel struct {
 	TLS  *tls.ConnectionState // nil when plain; carries the channel binding and the client certificate
@@ -23,7 +37,7 @@ type Server interface {
 	Identity() string
 }
 
-// Client is the client's half of one exchange.
+// Client is the client's half of one exchange. When the server reports success, ask [Finish] before believing it.
 type Client interface {
 	Name() string
 	// Start returns the initial response, nil when the mechanism has none.
@@ -39,6 +53,7 @@ var (
 	ErrTemporary   = errors.New("sasl: temporary failure")       // 454 4.7.0
 	ErrMechanism   = errors.New("sasl: mechanism not available") // 504 5.5.4
 	ErrPlaintext   = errors.New("sasl: mechanism needs TLS")     // 538 5.7.11
+	ErrServer      = errors.New("sasl: server not to be trusted")
 )
 
 // Verifier is what a server keeps of one account's password.
@@ -52,20 +67,8 @@ type Verifier struct {
 }
 
 // Accounts finds verifiers. Both methods return ErrCredentials for an account that does not exist.
+// A username comes prepared with SASLprep.
 type Accounts interface {
 	Verifier(ctx context.Context, username string) (Verifier, error)
 	Certificate(ctx context.Context, cert *x509.Certificate) (account string, err error)
 }
-
-// Authenticator offers a set of mechanisms over one kind of accounts; it is an smtp.Authenticator.
-type Authenticator struct {
-	Accounts Accounts
-	Hostname string   // in CRAM-MD5 challenges
-	Allowed  []string // mechanism names, best first; empty: all but CRAM-MD5
-}
-
-// Mechanisms lists what may be used on ch, best first: nothing that shows the password before TLS.
-func (a *Authenticator) Mechanisms(ch Channel) []string { panic("contract") }
-
-// Start begins an exchange.
-func (a *Authenticator) Start(mechanism string, ch Channel) (Server, error) { panic("contract") }
