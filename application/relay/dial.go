@@ -1,0 +1,229 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"bothy/application/sasl"
+	"bothy/application/smtp"
+)
+
+// hop is one server to try.
+type hop struct {
+	name      string // for its certificate, and for people
+	address   string // to dial
+	tls       string // one of the modes of Config.TLS
+	login     bool   // show it our username and password
+	smarthost bool
+}
+
+// session is an open connection to a next hop, ready for a message.
+type session struct {
+	client *smtp.Client
+	conn   *smtp.Conn
+	remote string
+	limits limits
+	sent   int // messages
+}
+
+const quitTimeout = 2 * time.Second // nothing is lost without the reply to QUIT
+
+// quit takes leave (RFC 5321 §4.1.1.10).
+func (s *session) quit() {
+	ctx, cancel := context.WithTimeout(context.Background(), quitTimeout)
+	defer cancel()
+	s.client.Quit(ctx)
+	s.conn.Close()
+}
+
+// connectHop opens a session with a smarthost, or with a hop of route.via.
+func (r *Relay) connectHop(ctx context.Context, set *settings, address string) (*session, *failure) {
+	h := hop{name: address, address: address, tls: set.ViaTLS, smarthost: true}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		h.name = host
+	}
+	if address == set.smarthost {
+		h.tls, h.login = set.TLS, set.Username != "" || len(set.tls.Certificates) > 0
+	}
+	s, f := r.open(ctx, set, h)
+	if f != nil {
+		return nil, f.ours()
+	}
+	return s, nil
+}
+
+// errHandshake wraps what broke a TLS handshake.
+var errHandshake = errors.New("TLS handshake")
+
+// open connects to h and brings the session to where MAIL may be sent.
+func (r *Relay) open(ctx context.Context, set *settings, h hop) (*session, *failure) {
+	s, err := r.prepare(ctx, set, h)
+	if err != nil && errors.Is(err, errHandshake) && h.tls == tlsOpportunistic && !h.implicitTLS() && ctx.Err() == nil {
+		h.tls = tlsNone // RFC 7435 §3: a broken offer of encryption is no worse than none
+		s, err = r.prepare(ctx, set, h)
+	}
+	if err == nil {
+		return s, nil
+	}
+	f := new(failure)
+	if reply := (smtp.Reply{}); errors.As(err, &f) {
+		return nil, f
+	} else if errors.As(err, &reply) {
+		return nil, &failure{reply: reply, remote: h.name}
+	}
+	return nil, later(4, 2, "%s ended the session before it began: %v", h.name, err)
+}
+
+// prepare dials, greets, encrypts and logs in. Its error is a *failure, a Reply of the server, or what broke the connection.
+func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, err error) {
+	nc, err := r.dial(ctx, set, h)
+	if err != nil {
+		return nil, err
+	}
+	conn := smtp.NewConn(nc)
+	defer func() {
+		if err != nil {
+			conn.Close()
+		}
+	}()
+	s := &session{conn: conn, remote: h.name}
+	s.client = smtp.NewClient(conn, r.o.Hostname, smtp.Timeouts{
+		Greeting: set.CommandTimeout, Mail: set.CommandTimeout, Rcpt: set.CommandTimeout, DataInit: set.CommandTimeout, Command: set.CommandTimeout,
+		DataBlock: set.DataTimeout, DataDone: set.DoneTimeout,
+	})
+	if err := s.client.Greet(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.encrypt(ctx, set, h); err != nil {
+		return nil, err
+	}
+	if h.login {
+		if err := s.login(ctx, set, h); err != nil {
+			return nil, err
+		}
+	}
+	params, _ := s.client.Has("LIMITS")
+	s.limits = parseLimits(params)
+	return s, nil
+}
+
+// dial opens the connection, and TLS on it where that comes first.
+func (r *Relay) dial(ctx context.Context, set *settings, h hop) (net.Conn, error) {
+	dialing, cancel := context.WithTimeout(ctx, set.DialTimeout)
+	defer cancel()
+	nc, err := r.o.Dial(dialing, "tcp", h.address)
+	if err != nil {
+		f := later(4, 1, "cannot reach %s: %v", h.address, err)
+		f.unreached = !errors.Is(err, syscall.ECONNREFUSED) // a refusal has come over the uplink
+		return nil, f
+	}
+	if !h.implicitTLS() {
+		return nc, nil
+	}
+	shaking, cancel := context.WithTimeout(ctx, set.DialTimeout)
+	defer cancel()
+	tc := tls.Client(nc, set.tlsConfig(h))
+	if err := tc.HandshakeContext(shaking); err != nil {
+		nc.Close()
+		return nil, tlsFailure(h, err)
+	}
+	return tc, nil
+}
+
+// implicitTLS reports whether TLS comes before the greeting: RFC 8314 §3.3 gives port 465 to that.
+func (h hop) implicitTLS() bool {
+	_, port, _ := net.SplitHostPort(h.address)
+	return h.smarthost && h.tls != tlsNone && port == "465"
+}
+
+// encrypt is STARTTLS, as far as h.tls wants it.
+func (s *session) encrypt(ctx context.Context, set *settings, h hop) error {
+	if h.tls == tlsNone || h.implicitTLS() {
+		return nil
+	}
+	_, offered := s.client.Has("STARTTLS")
+	if !offered && h.tls == tlsRequired {
+		return later(7, 10, "%s does not offer STARTTLS, which is required of it (tls)", h.address)
+	}
+	if !offered {
+		return nil
+	}
+	shaking, cancel := context.WithTimeout(ctx, set.DialTimeout)
+	defer cancel()
+	err := s.client.StartTLS(shaking, set.tlsConfig(h))
+	refused := errors.As(err, new(smtp.Reply))
+	switch {
+	case err == nil:
+		return nil
+	case refused && h.tls == tlsOpportunistic: // RFC 3207 §4: the client decides; the session goes on in the clear
+		return nil
+	case refused:
+		return later(7, 10, "%s refuses STARTTLS, which is required of it (tls): %v", h.address, err)
+	}
+	return tlsFailure(h, err)
+}
+
+func tlsFailure(h hop, err error) error {
+	if h.tls == tlsRequired {
+		var unknown x509.UnknownAuthorityError
+		hint := ""
+		if errors.As(err, &unknown) {
+			hint = "; if its authority is to be trusted, name it in ca_file"
+		}
+		return later(7, 5, "no verified TLS with %s: %v%s", h.address, err, hint) // RFC 3463 §3.8: X.7.5
+	}
+	return fmt.Errorf("%w with %s: %w", errHandshake, h.address, err)
+}
+
+// tlsConfig verifies the name where TLS is required. Elsewhere anybody's certificate does: without DNSSEC nothing says which name an
+// exchanger must have, and to refuse would mean the clear (RFC 7435 §1).
+func (set *settings) tlsConfig(h hop) *tls.Config {
+	cfg := set.tls.Clone()
+	cfg.ServerName = h.name
+	cfg.InsecureSkipVerify = h.tls != tlsRequired
+	if !h.login {
+		cfg.Certificates = nil
+	}
+	return cfg
+}
+
+// login authenticates with the best mechanism both sides have (RFC 4954 §4). Every failure passes: the operator can mend it.
+func (s *session) login(ctx context.Context, set *settings, h hop) error {
+	params, ok := s.client.Has("AUTH")
+	if !ok {
+		return later(7, 0, "%s does not offer AUTH, and there is a username for it", h.address)
+	}
+	offered, channel := strings.Fields(params), sasl.Channel{TLS: s.conn.TLS()}
+	if channel.TLS != nil && h.tls != tlsRequired {
+		// Nobody has verified who that is: only what does not show the password will do.
+		offered = scramOnly(offered)
+	}
+	mechanism, err := sasl.Choose(offered, channel, sasl.Credentials{
+		Username: set.Username, Password: set.Password, Certificate: channel.TLS != nil && len(set.tls.Certificates) > 0,
+	})
+	if err != nil {
+		return later(7, 0, "no way to log in at %s: %v", h.address, err)
+	}
+	err = s.client.Auth(ctx, mechanism)
+	if errors.As(err, new(smtp.Reply)) {
+		return later(7, 8, "%s refuses the login of %q: %v", h.address, set.Username, err)
+	}
+	return err
+}
+
+func scramOnly(offered []string) []string {
+	var scram []string
+	for _, name := range offered {
+		if strings.HasPrefix(strings.ToUpper(name), "SCRAM-") {
+			scram = append(scram, name)
+		}
+	}
+	return scram
+}

@@ -1,0 +1,197 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/application/smtp"
+	"bothy/operational/link"
+)
+
+// Link is the uplink as the relay sees it; *link.Link has it.
+type Link interface {
+	Watch() (states <-chan link.State, stop func())
+	Evidence(up bool, why string)
+}
+
+// Options are what a Relay stands on.
+type Options struct {
+	Queue    queue.Store
+	Hostname string                                                               // what we call ourselves in EHLO; an exchanger of this name is ourselves
+	Resolver Resolver                                                             // nil: a DNS with the servers of Config.DNS, asked over Dial
+	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer's
+	TLS      *tls.Config                                                          // the base of every client configuration: roots, our own certificate; may be nil
+	Link     Link                                                                 // nil: always up
+	Self     func(netip.AddrPort) bool                                            // whether an exchanger's address is ours; nil: none is
+	MXPort   uint16                                                               // 0: 25
+	Log      *slog.Logger                                                         // nil: discarded
+	Now      func() time.Time                                                     // nil: time.Now
+	Rand     func() float64                                                       // in [0,1), for jitter and the order of equal exchangers; nil: math/rand
+
+	// Sent, when set, hears of every reply to a recipient, and of those we gave ourselves where no server could be asked. It must return soon.
+	Sent func(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply)
+}
+
+// Relay takes due lanes of the kinds "smarthost" and "mx" to their next hop.
+type Relay struct {
+	o   Options
+	set atomic.Pointer[settings]
+
+	up    atomic.Bool   // the link
+	flaps atomic.Uint64 // times it went down or came up
+
+	crew crew
+}
+
+// settings are a Config made ready.
+type settings struct {
+	Config    // with defaults
+	smarthost string
+	tls       *tls.Config
+	resolver  Resolver
+}
+
+// kinds of lane a Relay serves.
+var kinds = []string{"smarthost", "mx"}
+
+// New returns a relay that goes by cfg. smarthost is the host:port that cfg's username and password are for.
+func New(o Options, cfg Config, smarthost string) (*Relay, error) {
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.TLS == nil {
+		o.TLS = new(tls.Config)
+	}
+	if o.Self == nil {
+		o.Self = func(netip.AddrPort) bool { return false }
+	}
+	if o.MXPort == 0 {
+		o.MXPort = 25 // RFC 5321 §4.5.4.2
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Float64
+	}
+	r := &Relay{o: o}
+	r.crew.relay = r
+	return r, r.Set(cfg, smarthost)
+}
+
+// Set replaces the configuration; sessions that are open end under the old one. A cfg with a fault changes nothing.
+func (r *Relay) Set(cfg Config, smarthost string) error {
+	var errs []error
+	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("relay: %s: %w", key, err)) })
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	base := r.o.TLS.Clone()
+	if roots, err := cfg.roots(); err != nil {
+		return fmt.Errorf("relay: ca_file: %w", err)
+	} else if roots != nil {
+		base.RootCAs = roots
+	}
+	resolver := r.o.Resolver
+	if resolver == nil {
+		resolver = &DNS{Servers: cfg.DNS, Dial: r.o.Dial}
+	}
+	r.set.Store(&settings{Config: cfg.withDefaults(), smarthost: smarthost, tls: base, resolver: resolver})
+	return nil
+}
+
+// Run relays until ctx ends. Then it takes nothing new, gives messages under way Config.Grace to finish, and releases the rest.
+func (r *Relay) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if r.o.Link == nil {
+		r.turn(true, "no link is watched")
+	} else {
+		states, stop := r.o.Link.Watch()
+		defer stop()
+		first := <-states // Watch holds the present state at once
+		r.turn(first.Up, first.Why)
+		wg.Go(func() {
+			for state := range states {
+				if state.Up != r.up.Load() {
+					r.turn(state.Up, state.Why)
+				}
+			}
+		})
+	}
+	finish, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	r.crew.start(ctx, finish)
+	for _, kind := range kinds {
+		lanes, stop := r.o.Queue.Due(kind)
+		defer stop()
+		wg.Go(func() {
+			for lane := range lanes {
+				r.crew.wake(lane)
+			}
+		})
+	}
+	<-ctx.Done()
+	grace := time.AfterFunc(r.set.Load().Grace, cut)
+	defer grace.Stop()
+	r.crew.finish()
+	return nil
+}
+
+// turn follows the link.
+func (r *Relay) turn(up bool, why string) {
+	r.up.Store(up)
+	r.flaps.Add(1)
+	if !up {
+		r.o.Log.Info("relay waits for the link", "why", why)
+		for _, kind := range kinds {
+			r.o.Queue.Pause(kind)
+		}
+		r.crew.dismiss()
+		return
+	}
+	r.o.Log.Info("relay runs", "why", why)
+	for _, kind := range kinds {
+		r.o.Queue.Resume(kind)
+	}
+	r.crew.resume()
+}
+
+// evidence tells the link what a lane that needs it shows of it. The hops of route.via may stand beside us, so they show nothing.
+func (r *Relay) evidence(lane queue.Lane, up bool, why string) {
+	if r.o.Link != nil && (lane.Kind() == "mx" || lane.Name() == r.set.Load().smarthost) {
+		r.o.Link.Evidence(up, "relay: "+why)
+	}
+}
+
+// connect opens a session with the next hop of lane.
+func (r *Relay) connect(ctx context.Context, lane queue.Lane) (*session, *failure) {
+	set := r.set.Load()
+	if lane.Kind() == "smarthost" {
+		return r.connectHop(ctx, set, lane.Name())
+	}
+	return r.connectMX(ctx, set, lane.Name())
+}
+
+// retry is when to try again after so many failed attempts. Those that fail together come back together, so that one of them finds
+// out for all: jitter is one factor a failure, in [0,1).
+func (r *Relay) retry(attempts int, jitter float64) time.Time {
+	wait := r.set.Load().RetryAfter(attempts)
+	return r.o.Now().Add(wait + time.Duration((2*jitter-1)*jitterPart*float64(wait)))
+}
+
+const jitterPart = 0.1 // of each wait, either way

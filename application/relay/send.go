@@ -1,0 +1,130 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/application/smtp"
+)
+
+// send brings one leased message over the open session and settles each recipient by its own reply.
+func (w *worker) send(hard context.Context, lease *queue.Lease) {
+	r, s := w.relay, w.session
+	flaps, reused := r.flaps.Load(), s.sent > 0
+	replies, err := r.transfer(hard, s, lease)
+	s.sent++
+	answered := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 && reply.Code != closing })
+	over := err != nil || slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code == closing })
+	excused := hard.Err() != nil || flaps != r.flaps.Load()
+	if over {
+		w.drop()
+	}
+	if err != nil && excused && !slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 }) {
+		lease.Release()
+		return
+	}
+	if err != nil {
+		r.evidence(w.lane, false, "session lost")
+		r.o.Log.Warn("session lost", "lane", w.lane, "remote", s.remote, "id", lease.Envelope.ID, "err", err)
+	}
+	jitter := r.o.Rand()
+	verdicts := make([]queue.Verdict, len(replies))
+	for i, reply := range replies {
+		if reply.Code == 0 {
+			reply = later(4, 2, "the session with %s was lost: %v", s.remote, err).reply
+		}
+		verdicts[i] = judgeReply(reply, about{
+			smarthost: w.lane.Kind() == "smarthost",
+			progress:  slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code/100 == 2 }),
+			again:     over && (excused || reused),
+			retry:     r.retry(lease.Attempts[i]+1, jitter),
+			remote:    s.remote,
+		})
+	}
+	w.settle(lease, verdicts)
+	w.reckon(answered, over)
+}
+
+// closing is the reply of a server that ends the session (RFC 5321 §3.8).
+const closing = 421
+
+// reckon decides what the last message means for the session and for the lane.
+func (w *worker) reckon(answered, over bool) {
+	switch {
+	case answered:
+		w.lost = 0
+	case over:
+		w.lost++
+	}
+	if s := w.session; s != nil && s.limits.mails > 0 && s.sent >= s.limits.mails { // RFC 9422 §4.1
+		s.quit()
+		w.session = nil
+	}
+}
+
+// transfer sends the message in transactions of as many recipients as the server takes. A zero Reply stands for each recipient
+// without a certain answer; err is not nil when the session is over.
+func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([]smtp.Reply, error) {
+	all := lease.Envelope.Recipients
+	replies := make([]smtp.Reply, len(all))
+	for from := 0; from < len(all); from += s.limits.recipients {
+		to := min(from+s.limits.recipients, len(all))
+		env := lease.Envelope
+		env.Recipients = all[from:to]
+		body, err := lease.Open()
+		if err != nil {
+			r.o.Log.Error("message cannot be read", "id", env.ID, "err", err)
+			for i := from; i < len(all); i++ {
+				replies[i] = later(3, 0, "the message cannot be read from the queue").reply
+			}
+			return replies, nil
+		}
+		got, err := s.client.Send(ctx, &env, body, lease.Size)
+		body.Close()
+		copy(replies[from:to], got)
+		if err != nil {
+			return replies, err
+		}
+	}
+	return replies, nil
+}
+
+// put gives every recipient of lease the same verdict: f's.
+func (w *worker) put(lease *queue.Lease, f *failure, retry time.Time) {
+	verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
+	for i := range verdicts {
+		verdicts[i] = queue.Verdict{Failed: f.reply.Permanent(), Reply: f.reply, Remote: f.remote, Retry: retry}
+	}
+	w.settle(lease, verdicts)
+}
+
+// settle hands the verdicts to the queue, and tells the log and whoever listens.
+func (w *worker) settle(lease *queue.Lease, verdicts []queue.Verdict) {
+	r, id := w.relay, lease.Envelope.ID
+	recipients := slices.Clone(lease.Envelope.Recipients)
+	if err := lease.Settle(verdicts); err != nil {
+		r.o.Log.Error("verdicts not kept", "lane", w.lane, "id", id, "err", err)
+		return
+	}
+	for i, v := range verdicts {
+		r.record(w.lane, id, recipients[i].Address, v)
+	}
+}
+
+func (r *Relay) record(lane queue.Lane, id message.ID, to message.Address, v queue.Verdict) {
+	log := r.o.Log.With("lane", lane, "id", id, "to", to, "remote", v.Remote, "reply", v.Reply.Error())
+	switch {
+	case v.Done:
+		log.Info("recipient relayed")
+	case v.Failed:
+		log.Warn("recipient refused")
+	default:
+		log.Info("recipient deferred", "until", v.Retry)
+	}
+	if r.o.Sent != nil {
+		r.o.Sent(lane, id, to, v.Reply)
+	}
+}

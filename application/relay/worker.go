@@ -1,0 +1,161 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"bothy/application/queue"
+)
+
+// worker serves one lane over one session at a time.
+type worker struct {
+	relay   *Relay
+	lane    queue.Lane
+	session *session  // nil: none open
+	lost    int       // sessions in a row that ended before any message got an answer
+	wake    chan bool // while idle: true, there is mail; false, leave
+}
+
+// maxLost sessions in a row without a single answer are the next hop's fault and not a message's.
+const maxLost = 3
+
+// run takes one message of the lane after the other until there is none and the session has been idle long enough. It takes
+// nothing new once ctx has ended, and drops what is under way when hard ends.
+func (w *worker) run(ctx, hard context.Context) {
+	more := true
+	defer func() {
+		w.hangUp()
+		w.relay.crew.leave(w, more)
+	}()
+	for ctx.Err() == nil && w.relay.up.Load() {
+		lease, err := w.relay.o.Queue.Lease(w.lane, "relay")
+		switch {
+		case err != nil:
+			w.relay.o.Log.Error("queue gives no mail", "lane", w.lane, "err", err)
+			time.AfterFunc(deadTime, func() { w.relay.crew.wake(w.lane) })
+			more = false
+			return
+		case lease != nil:
+			w.carry(ctx, hard, lease)
+		case w.session == nil || !w.idle(ctx):
+			more = false
+			return
+		}
+	}
+}
+
+// idle waits for mail with the session open, so that a burst pays for one handshake; false: leave.
+func (w *worker) idle(ctx context.Context) bool {
+	crew := &w.relay.crew
+	if !crew.rest(w) {
+		return true
+	}
+	timer := time.NewTimer(w.relay.set.Load().Idle)
+	defer timer.Stop()
+	var work bool
+	select {
+	case work = <-w.wake:
+	case <-timer.C:
+		if crew.tire(w) {
+			return false
+		}
+		work = <-w.wake
+	}
+	if work && w.session.client.Noop(ctx) != nil { // the other end may have tired first
+		w.drop()
+	}
+	return work
+}
+
+// carry brings one leased message to the next hop; where that cannot be reached, it defers the message and all behind it.
+func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) {
+	r := w.relay
+	if w.session == nil {
+		if f, until, ok := r.crew.mourned(w.lane, r.o.Now()); ok && fresh(lease) && !f.reply.Permanent() {
+			w.put(lease, f, until)
+			return
+		}
+		if w.lost == maxLost {
+			w.lost = 0
+			w.fail(ctx, lease, later(4, 2, "%d sessions in a row were lost without an answer", maxLost))
+			return
+		}
+		flaps := r.flaps.Load()
+		s, f := r.connect(ctx, w.lane)
+		switch {
+		case f == nil:
+			w.meet(s)
+		case ctx.Err() != nil || flaps != r.flaps.Load():
+			lease.Release() // neither the message's fault nor the next hop's
+			return
+		default:
+			w.fail(ctx, lease, f)
+			return
+		}
+	}
+	r.crew.grow(w.lane, false)
+	slow := time.AfterFunc(patience, func() { r.crew.grow(w.lane, true) })
+	defer slow.Stop()
+	w.send(hard, lease)
+}
+
+// meet starts to use s.
+func (w *worker) meet(s *session) {
+	r := w.relay
+	w.session = s
+	r.evidence(w.lane, true, s.remote+" answered")
+	if r.crew.revive(w.lane) { // RFC 5321 §4.5.4.1: what waits for this host can now be sent
+		r.o.Queue.Flush(func(l queue.Lane) bool { return l == w.lane })
+	}
+}
+
+// fail defers lease because the next hop cannot be used, and with it whatever else of the lane is due: one attempt a round is
+// enough for all (RFC 5321 §4.5.4.1). What is permanent for the lane is so for each of its recipients.
+func (w *worker) fail(ctx context.Context, lease *queue.Lease, f *failure) {
+	r := w.relay
+	r.o.Log.Warn("next hop cannot be used", "lane", w.lane, "reply", f.reply.Error())
+	if f.unreached || f.remote != "" {
+		r.evidence(w.lane, f.remote != "", f.reply.Text) // a refusal is an answer too
+	}
+	r.crew.mourn(w.lane, f, r.o.Now())
+	jitter := r.o.Rand()
+	for lease != nil {
+		w.put(lease, f, r.retry(tries(lease), jitter))
+		if ctx.Err() != nil || !r.up.Load() {
+			return
+		}
+		var err error
+		if lease, err = r.o.Queue.Lease(w.lane, "relay"); err != nil {
+			return // run finds the same error and says so
+		}
+	}
+}
+
+// tries counts this attempt with those before it.
+func tries(lease *queue.Lease) int {
+	most := 0
+	for _, n := range lease.Attempts {
+		most = max(most, n)
+	}
+	return most + 1
+}
+
+// fresh reports whether none of lease's recipients was ever tried.
+func fresh(lease *queue.Lease) bool { return tries(lease) == 1 }
+
+// hangUp ends the session, politely where the link allows.
+func (w *worker) hangUp() {
+	if w.session != nil && w.relay.up.Load() {
+		w.session.quit()
+		w.session = nil
+	}
+	w.drop()
+}
+
+// drop ends the session without a word: it is lost, or the link is.
+func (w *worker) drop() {
+	if w.session != nil {
+		w.session.conn.Close()
+		w.session = nil
+	}
+}
