@@ -2,32 +2,43 @@ package directory
 
 import (
 	"context"
-	"crypto/x509"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"bothy/application/message"
-	"bothy/application/sasl"
 )
 
-// ErrNotFound says that there is no such account, domain or customer.
-var ErrNotFound = errors.New("directory: not found")
+// The kinds of refusal, for errors.Is. The error's text says what to do about it.
+var (
+	ErrNotFound = errors.New("directory: not found")              // no such account, address, alias, domain, customer or key
+	ErrTaken    = errors.New("directory: taken")                  // what was to be added belongs to somebody else, or would
+	ErrInvalid  = errors.New("directory: not a valid value")      // a name, address, domain or password that may not be
+	ErrNewer    = errors.New("directory: made by a newer Bothy")  // the file's schema is not known here
+	ErrDurable  = errors.New("directory: file cannot be durable") // its file system does not bear SQLite's WAL
+)
 
-// Directory is the SQLite file of accounts, domains, aliases and ODMR customers. Changes count at once, also those another
-// process (the command line) makes. Safe for concurrent use.
-type Directory struct{}
+// refusal is an error of one kind whose text stands alone.
+type refusal struct {
+	kind error
+	text string
+}
 
-// Open opens or creates the file. Close it.
-func Open(ctx context.Context, file string) (*Directory, error) { panic("contract") }
-func (d *Directory) Close() error                               { panic("contract") }
+func (r refusal) Error() string { return r.text }
+func (r refusal) Unwrap() error { return r.kind }
+
+func refuse(kind error, format string, args ...any) error {
+	return refusal{kind, fmt.Sprintf(format, args...)}
+}
 
 // Account is somebody who logs in: a person with addresses, or an ODMR customer.
 type Account struct {
-	Name      string            // "keeper@clinic.example" for a person, "clinic" for a customer
-	Addresses []message.Address // delivered here, and may be used as sender; the first is the chief one
-	CRAM      bool              // opted in to CRAM-MD5
-	Disabled  bool
-	Created   time.Time
+	Name      string            `json:"name"`      // "keeper@clinic.example" for a person, "clinic" for a customer
+	Addresses []message.Address `json:"addresses"` // delivered here, and may be used as sender; the first is the chief one
+	CRAM      bool              `json:"cram"`      // opted in to CRAM-MD5
+	Disabled  bool              `json:"disabled"`  // no login, no sending; mail is still accepted
+	Created   time.Time         `json:"created"`
 }
 
 // Customer is an account that calls for the mail of its domains (RFC 2645).
@@ -39,56 +50,103 @@ type Customer struct {
 	LastContact time.Time
 }
 
-// sasl.Accounts
-func (d *Directory) Verifier(ctx context.Context, username string) (sasl.Verifier, error) {
-	panic("contract")
+// MarshalJSON writes the interval as "5m0s" and leaves out a contact that never was.
+func (c Customer) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Account     string    `json:"account"`
+		Domains     []string  `json:"domains"`
+		MinInterval string    `json:"min_interval"`
+		EmptyTurns  bool      `json:"empty_turns"`
+		LastContact time.Time `json:"last_contact,omitzero"`
+	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.LastContact})
 }
 
-func (d *Directory) Certificate(ctx context.Context, cert *x509.Certificate) (string, error) {
-	panic("contract")
+// Alias is an address that stands for another one.
+type Alias struct {
+	Alias  message.Address `json:"alias"`
+	Target message.Address `json:"target"`
 }
 
-// AddAccount stores a with the SCRAM verifier of password (and, if a.CRAM, the password itself). Its addresses' domains become local.
-func (d *Directory) AddAccount(ctx context.Context, a Account, password string) error {
-	panic("contract")
-}
-
-func (d *Directory) SetPassword(ctx context.Context, name, password string) error { panic("contract") }
-
-func (d *Directory) RemoveAccount(ctx context.Context, name string) error { panic("contract") }
-
-func (d *Directory) Accounts(ctx context.Context) ([]Account, error) { panic("contract") }
-
-func (d *Directory) Account(ctx context.Context, name string) (Account, error) { panic("contract") }
-
-func (d *Directory) AddAlias(ctx context.Context, alias, target message.Address) error {
-	panic("contract")
-}
-
-// AddCustomer makes an existing account a customer for domains.
-func (d *Directory) AddCustomer(ctx context.Context, c Customer) error { panic("contract") }
-
-func (d *Directory) RemoveCustomer(ctx context.Context, account string) error { panic("contract") }
-
-func (d *Directory) Customers(ctx context.Context) ([]Customer, error) { panic("contract") }
-
-func (d *Directory) Customer(ctx context.Context, account string) (Customer, error) {
-	panic("contract")
-}
-
-// Contact notes a call of the customer.
-func (d *Directory) Contact(ctx context.Context, account string, now time.Time) error {
-	panic("contract")
+// Certificate is a client certificate's public key that logs in to an account (RFC 4422 §A).
+type Certificate struct {
+	Fingerprint string `json:"fingerprint"` // SHA-256 of the SubjectPublicKeyInfo, 64 lower-case hexadecimal digits
+	Account     string `json:"account"`
 }
 
 // The questions of the mail path. They are answered from memory, so that the hot path does no I/O.
 
-// Local reports whether domain has mailboxes here; Held which customer's mail for domain waits here.
-func (d *Directory) Local(domain string) bool                     { panic("contract") }
-func (d *Directory) Held(domain string) (account string, ok bool) { panic("contract") }
+// Local reports whether domain has mailboxes here.
+func (d *Directory) Local(domain string) bool { return d.state.Load().local[canonicalDomain(domain)] }
+
+// Held returns the customer whose mail for domain waits here.
+func (d *Directory) Held(domain string) (account string, ok bool) {
+	account, ok = d.state.Load().held[canonicalDomain(domain)]
+	return account, ok
+}
+
+// Chief returns the chief local domain, which an address without a domain means; "" when none is local.
+func (d *Directory) Chief() string { return d.state.Load().chief }
 
 // Resolve returns the accounts an address is delivered to: aliases followed, subaddress "+detail" stripped, postmaster known.
-func (d *Directory) Resolve(a message.Address) (accounts []string) { panic("contract") }
+func (d *Directory) Resolve(a message.Address) (accounts []string) {
+	return d.state.Load().resolve(canonical(a))
+}
 
 // MaySend reports whether the account may use a as its sender.
-func (d *Directory) MaySend(account string, a message.Address) bool { panic("contract") }
+func (d *Directory) MaySend(account string, a message.Address) bool {
+	return d.state.Load().maySend(canonicalName(account), canonical(a))
+}
+
+// What there is, also from memory. The slices are the caller's own.
+
+// Account returns one account, or ErrNotFound.
+func (d *Directory) Account(_ context.Context, name string) (Account, error) {
+	a, err := d.state.Load().account(canonicalName(name))
+	if err != nil {
+		return Account{}, err
+	}
+	return a.clone(), nil
+}
+
+// Accounts returns all accounts, the oldest first.
+func (d *Directory) Accounts(context.Context) ([]Account, error) {
+	s := d.state.Load()
+	all := make([]Account, 0, len(s.order))
+	for _, name := range s.order {
+		all = append(all, s.accounts[name].clone())
+	}
+	return all, nil
+}
+
+// Aliases returns all aliases, sorted.
+func (d *Directory) Aliases(context.Context) ([]Alias, error) {
+	return d.state.Load().listAliases(), nil
+}
+
+// Domains returns the local domains, the chief one first, the others sorted.
+func (d *Directory) Domains(context.Context) ([]string, error) {
+	return d.state.Load().listDomains(), nil
+}
+
+// Certificates returns the public keys that log in, sorted by account.
+func (d *Directory) Certificates(context.Context) ([]Certificate, error) {
+	return d.state.Load().listCertificates(), nil
+}
+
+// Customer returns one customer, or ErrNotFound.
+func (d *Directory) Customer(_ context.Context, account string) (Customer, error) {
+	c, err := d.state.Load().customer(canonicalName(account))
+	if err != nil {
+		return Customer{}, err
+	}
+	return d.contacts.overlay(c), nil
+}
+
+// Customers returns all customers, sorted by account.
+func (d *Directory) Customers(context.Context) ([]Customer, error) {
+	all := d.state.Load().listCustomers()
+	for i := range all {
+		all[i] = d.contacts.overlay(all[i])
+	}
+	return all, nil
+}

@@ -1,0 +1,99 @@
+package directory
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// AddCustomer makes an existing account a customer for domains, at least one. A domain that is local, or another customer's, is refused
+// with ErrTaken; one that ATRN could not name with ErrInvalid (RFC 2645 §5.2.1).
+func (d *Directory) AddCustomer(ctx context.Context, c Customer) error {
+	return d.changeCustomer(ctx, c, func(s *snapshot, name string, exec execer) error {
+		if _, ok := s.customers[name]; ok {
+			return refuse(ErrTaken, "account %s is a customer already", name)
+		}
+		var contact int64
+		if !c.LastContact.IsZero() {
+			contact = c.LastContact.UnixMilli()
+		}
+		return exec("INSERT INTO customer (account, min_interval, empty_turns, last_contact) VALUES (?, ?, ?, ?)",
+			name, c.MinInterval.Milliseconds(), c.EmptyTurns, contact)
+	})
+}
+
+// SetCustomer changes all of a customer but its last contact. Mail that waits for a domain it no longer has is not this package's to move.
+func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
+	return d.changeCustomer(ctx, c, func(s *snapshot, name string, exec execer) error {
+		if _, err := s.customer(name); err != nil {
+			return err
+		}
+		if err := exec("UPDATE customer SET min_interval = ?, empty_turns = ? WHERE account = ?", c.MinInterval.Milliseconds(), c.EmptyTurns, name); err != nil {
+			return err
+		}
+		return exec("DELETE FROM customer_domain WHERE account = ?", name)
+	})
+}
+
+// changeCustomer checks c, lets edit write the customer, and then writes its domains.
+func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s *snapshot, name string, exec execer) error) error {
+	if c.MinInterval < 0 || c.MinInterval%time.Millisecond != 0 {
+		return refuse(ErrInvalid, "an interval between calls of %v: want whole milliseconds, 0 for none", c.MinInterval)
+	}
+	if len(c.Domains) == 0 {
+		return refuse(ErrInvalid, "customer %s has no domain: name at least one", c.Account)
+	}
+	var domains []string
+	for _, domain := range c.Domains {
+		domain, err := checkHeld(domain)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(domains, domain) {
+			domains = append(domains, domain)
+		}
+	}
+	return d.changeAccount(ctx, c.Account, func(a *account, s *snapshot, exec execer) error {
+		if err := edit(s, a.Name, exec); err != nil {
+			return err
+		}
+		for _, domain := range domains {
+			if err := s.freeForCustomer(domain, a.Name); err != nil {
+				return err
+			}
+			if err := exec("INSERT INTO customer_domain (name, account) VALUES (?, ?)", domain, a.Name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// freeForCustomer refuses a domain that is local or another customer's.
+func (s *snapshot) freeForCustomer(domain, name string) error {
+	if other, ok := s.held[domain]; ok && other != name {
+		return refuse(ErrTaken, "domain %s is already held for customer %s", domain, other)
+	}
+	if !s.local[domain] {
+		return nil
+	}
+	if address, ok := s.somebodyAt(domain); ok {
+		return refuse(ErrTaken, "domain %s is local: %s is here", domain, address)
+	}
+	return refuse(ErrTaken, "domain %s is local", domain)
+}
+
+// RemoveCustomer makes a customer a mere account again; its domains are nobody's then.
+func (d *Directory) RemoveCustomer(ctx context.Context, account string) error {
+	name := canonicalName(account)
+	err := d.change(ctx, func(s *snapshot, exec execer) error {
+		if _, err := s.customer(name); err != nil {
+			return err
+		}
+		return exec("DELETE FROM customer WHERE account = ?", name)
+	})
+	if err == nil {
+		d.contacts.forget(name)
+	}
+	return err
+}

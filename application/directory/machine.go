@@ -1,0 +1,286 @@
+package directory
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"bothy/application/message"
+	"bothy/application/sasl"
+)
+
+// snapshot is all there is, at one moment. It is never changed once it can be seen. All keys are canonical.
+type snapshot struct {
+	accounts     map[string]*account
+	order        []string // account names, the oldest first
+	addresses    map[message.Address]string
+	aliases      map[message.Address][]message.Address
+	added        map[string]bool   // domains made local by name
+	local        map[string]bool   // those, and the domains of addresses and aliases
+	chief        string            // local domain
+	held         map[string]string // domain to customer
+	customers    map[string]Customer
+	certificates map[string]string // fingerprint to account
+}
+
+// account is an Account with what stays inside.
+type account struct {
+	Account
+	verifier sasl.Verifier // without CRAMSecret
+	sealed   []byte        // CRAMSecret; nil without CRAM
+}
+
+func (a *account) clone() Account {
+	c := a.Account
+	c.Addresses = append([]message.Address{}, a.Addresses...)
+	return c
+}
+
+func newSnapshot() *snapshot {
+	return &snapshot{
+		accounts:     map[string]*account{},
+		addresses:    map[message.Address]string{},
+		aliases:      map[message.Address][]message.Address{},
+		added:        map[string]bool{},
+		local:        map[string]bool{},
+		held:         map[string]string{},
+		customers:    map[string]Customer{},
+		certificates: map[string]string{},
+	}
+}
+
+// The parts of a snapshot, in the order in which they are to be added: accounts, addresses, the rest.
+
+func (s *snapshot) addAccount(a *account) {
+	s.accounts[a.Name] = a
+	s.order = append(s.order, a.Name)
+}
+
+func (s *snapshot) addAddress(a message.Address, name string) {
+	owner, ok := s.accounts[name]
+	if !ok { // only a hand that bypassed the foreign key wrote this
+		return
+	}
+	s.addresses[a] = name
+	owner.Addresses = append(owner.Addresses, a)
+	s.local[a.Domain] = true
+}
+
+func (s *snapshot) addAlias(a Alias) {
+	s.aliases[a.Alias] = append(s.aliases[a.Alias], a.Target)
+	s.local[a.Alias.Domain] = true
+}
+
+func (s *snapshot) addDomain(domain string) {
+	if len(s.added) == 0 {
+		s.chief = domain
+	}
+	s.added[domain] = true
+	s.local[domain] = true
+}
+
+func (s *snapshot) addHeld(domain, name string) {
+	c, ok := s.customers[name]
+	if !ok {
+		return
+	}
+	c.Domains = append(c.Domains, domain)
+	s.customers[name] = c
+	s.held[domain] = name
+}
+
+// finish finds the chief domain where none was added by name: that of the oldest account with an address.
+func (s *snapshot) finish() {
+	for _, name := range s.order {
+		if s.chief == "" && len(s.accounts[name].Addresses) > 0 {
+			s.chief = s.accounts[name].Addresses[0].Domain
+		}
+	}
+}
+
+func (s *snapshot) account(name string) (*account, error) {
+	if a, ok := s.accounts[name]; ok {
+		return a, nil
+	}
+	return nil, refuse(ErrNotFound, "there is no account %q", name)
+}
+
+func (s *snapshot) customer(name string) (Customer, error) {
+	c, ok := s.customers[name]
+	if !ok {
+		return Customer{}, refuse(ErrNotFound, "there is no customer %q", name)
+	}
+	c.Domains = slices.Clone(c.Domains)
+	return c, nil
+}
+
+// login finds the account that somebody means: by its name, or by one of its addresses.
+func (s *snapshot) login(username string) (*account, bool) {
+	if a, ok := s.accounts[username]; ok {
+		return a, true
+	}
+	local, domain, ok := cutDomain(username)
+	if !ok {
+		return nil, false
+	}
+	a, ok := s.accounts[s.addresses[message.Address{Local: local, Domain: domain}]]
+	return a, ok
+}
+
+// maxAliasDepth bounds the aliases followed one behind the other.
+const maxAliasDepth = 20
+
+// resolution follows one address to its accounts.
+type resolution struct {
+	*snapshot
+	seen     map[message.Address]bool
+	accounts []string
+}
+
+func (s *snapshot) resolve(a message.Address) []string {
+	if name, ok := s.addresses[a]; ok { // nearly always
+		return []string{name}
+	}
+	r := resolution{snapshot: s, seen: map[message.Address]bool{}}
+	r.follow(a, 0)
+	return r.accounts
+}
+
+func (r *resolution) follow(a message.Address, depth int) {
+	if r.seen[a] || depth > maxAliasDepth {
+		return
+	}
+	r.seen[a] = true
+	if name, ok := r.addresses[a]; ok {
+		r.deliver(name)
+		return
+	}
+	if targets, ok := r.aliases[a]; ok {
+		for _, target := range targets {
+			r.follow(target, depth+1)
+		}
+		return
+	}
+	if user, _, ok := strings.Cut(a.Local, "+"); ok && user != "" { // RFC 5233 §1
+		r.follow(message.Address{Local: user, Domain: a.Domain}, depth+1)
+		return
+	}
+	if a.Local == "postmaster" {
+		r.postmaster(a.Domain, depth)
+	}
+}
+
+func (r *resolution) deliver(name string) {
+	if !slices.Contains(r.accounts, name) {
+		r.accounts = append(r.accounts, name)
+	}
+}
+
+// postmaster finds one for a domain where nobody has that name. RFC 5321 §4.5.1: each domain with mail has one, and so has the host itself.
+func (r *resolution) postmaster(domain string, depth int) {
+	if domain == "" { // RFC 5321 §4.1.1.3: <Postmaster>
+		domain = r.chief
+		r.follow(message.Address{Local: "postmaster", Domain: domain}, depth+1)
+		return
+	}
+	if !r.local[domain] {
+		return
+	}
+	if domain != r.chief {
+		named := message.Address{Local: "postmaster", Domain: r.chief}
+		if _, ok := r.addresses[named]; ok || len(r.aliases[named]) > 0 {
+			r.follow(named, depth+1)
+			return
+		}
+	}
+	if name := r.firstAccount(domain); name != "" {
+		r.deliver(name)
+	}
+}
+
+// firstAccount is the oldest account with an address in domain, or else with any; one that is not disabled, if there is.
+func (s *snapshot) firstAccount(domain string) string {
+	var best string
+	var merit int
+	for _, name := range s.order {
+		a := s.accounts[name]
+		if len(a.Addresses) == 0 {
+			continue
+		}
+		m := 1
+		if slices.ContainsFunc(a.Addresses, func(a message.Address) bool { return a.Domain == domain }) {
+			m += 1
+		}
+		if !a.Disabled {
+			m += 2
+		}
+		if m > merit {
+			best, merit = name, m
+		}
+	}
+	return best
+}
+
+func (s *snapshot) maySend(name string, from message.Address) bool {
+	a, ok := s.accounts[name]
+	switch {
+	case !ok || a.Disabled:
+		return false
+	case from == message.Address{}: // RFC 5321 §4.5.5
+		return true
+	case s.held[from.Domain] == name:
+		return true
+	}
+	return slices.Contains(s.resolve(from), name)
+}
+
+func (s *snapshot) listAliases() []Alias {
+	all := []Alias{}
+	for alias, targets := range s.aliases {
+		for _, target := range targets {
+			all = append(all, Alias{alias, target})
+		}
+	}
+	slices.SortFunc(all, func(a, b Alias) int {
+		return cmp.Or(byAddress(a.Alias, b.Alias), byAddress(a.Target, b.Target))
+	})
+	return all
+}
+
+func byAddress(a, b message.Address) int {
+	return cmp.Or(strings.Compare(a.Domain, b.Domain), strings.Compare(a.Local, b.Local))
+}
+
+func (s *snapshot) listDomains() []string {
+	return slices.SortedFunc(maps.Keys(s.local), func(a, b string) int {
+		switch {
+		case a == s.chief:
+			return -1
+		case b == s.chief:
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+}
+
+func (s *snapshot) listCertificates() []Certificate {
+	all := []Certificate{}
+	for fingerprint, name := range s.certificates {
+		all = append(all, Certificate{fingerprint, name})
+	}
+	slices.SortFunc(all, func(a, b Certificate) int {
+		return cmp.Or(strings.Compare(a.Account, b.Account), strings.Compare(a.Fingerprint, b.Fingerprint))
+	})
+	return all
+}
+
+func (s *snapshot) listCustomers() []Customer {
+	all := make([]Customer, 0, len(s.customers))
+	for _, name := range slices.Sorted(maps.Keys(s.customers)) {
+		c := s.customers[name]
+		c.Domains = slices.Clone(c.Domains)
+		all = append(all, c)
+	}
+	return all
+}

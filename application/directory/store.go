@@ -1,0 +1,268 @@
+package directory
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	_ "modernc.org/sqlite" // the driver's name is "sqlite"
+)
+
+// Directory is the SQLite file of accounts, domains, aliases and ODMR customers. Changes count at once, also those another
+// process (the command line) makes: after a tenth of a second at most. Safe for concurrent use.
+type Directory struct {
+	file   string
+	log    *slog.Logger
+	secret []byte
+	state  atomic.Pointer[snapshot]
+
+	contacts contacts
+	key      sealer
+
+	mu      sync.Mutex // guards conn and what follows
+	db      *sql.DB
+	conn    *sql.Conn
+	version int64 // PRAGMA data_version when state was read
+	closed  bool
+
+	stop context.CancelFunc
+	done chan struct{} // closed when watch has ended
+}
+
+// Options are what opening a Directory may be told beside its file. The zero Options are what Open uses.
+type Options struct {
+	Log *slog.Logger // what goes wrong behind the scenes; nil: nowhere
+}
+
+const (
+	busyTimeout  = 5 * time.Second        // another process's change is waited for so long
+	pollInterval = 100 * time.Millisecond // between looks for changes by others
+	contactDelay = time.Second            // between writings of contacts: each costs a sync of the disk
+)
+
+// pragmas must be in force on the connection; the values are those that SQLite answers with.
+var pragmas = []struct{ name, set, want string }{
+	{"busy_timeout", fmt.Sprint(busyTimeout.Milliseconds()), fmt.Sprint(busyTimeout.Milliseconds())},
+	{"journal_mode", "WAL", "wal"},
+	{"synchronous", "FULL", "2"}, // a commit is on disk before it is reported, also in WAL mode
+	{"foreign_keys", "ON", "1"},
+}
+
+// Open opens or creates the file, in a folder that exists. Close it.
+func Open(ctx context.Context, file string) (*Directory, error) { return Options{}.Open(ctx, file) }
+
+// Open is the function Open with options.
+func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := create(file); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	d := &Directory{file: file, log: o.Log, key: sealer{file: file + ".key"}, done: make(chan struct{})}
+	if d.log == nil {
+		d.log = slog.New(slog.DiscardHandler)
+	}
+	if d.db, err = sql.Open("sqlite", source(file)); err != nil {
+		return nil, err
+	}
+	d.db.SetMaxOpenConns(1)
+	if err := d.start(ctx); err != nil {
+		d.db.Close()
+		return nil, fmt.Errorf("directory: %s: %w", file, err)
+	}
+	watching, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	go d.watch(watching)
+	return d, nil
+}
+
+// create makes an empty file that only its owner reads; SQLite gives its other files the same mode.
+func create(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), syncFolder(file))
+}
+
+// syncFolder makes a new name in a file's folder last.
+func syncFolder(file string) error {
+	folder, err := os.Open(filepath.Dir(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+func source(file string) string {
+	query := url.Values{}
+	for _, p := range pragmas {
+		query.Add("_pragma", p.name+"("+p.set+")")
+	}
+	return "file:" + (&url.URL{Path: file}).EscapedPath() + "?" + query.Encode()
+}
+
+func (d *Directory) start(ctx context.Context) error {
+	var err error
+	if d.conn, err = d.db.Conn(ctx); err != nil {
+		return err
+	}
+	for _, p := range pragmas {
+		var got string
+		if err := d.conn.QueryRowContext(ctx, "PRAGMA "+p.name).Scan(&got); err != nil {
+			return err
+		}
+		if got != p.want {
+			return refuse(ErrDurable, "%s is %s and cannot be %s: put the file on a local disk", p.name, got, p.want)
+		}
+	}
+	return d.transact(ctx, "BEGIN IMMEDIATE", func(ctx context.Context) error {
+		if err := migrate(ctx, d.conn, migrations); err != nil {
+			return err
+		}
+		if d.secret, err = loadSecret(ctx, d.conn); err != nil {
+			return err
+		}
+		return d.reload(ctx)
+	})
+}
+
+// Close writes what is not written yet and closes the file.
+func (d *Directory) Close() error {
+	d.stop()
+	<-d.done
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	return errors.Join(d.writeContacts(), d.conn.Close(), d.db.Close())
+}
+
+// Secret keys the made-up salts of sasl.Authenticator: the same for all of them over this directory, and from year to year.
+func (d *Directory) Secret() []byte { return d.secret }
+
+// transact runs f between begin and COMMIT, or ROLLBACK when f fails. The caller holds mu. Once begun, ctx does not interrupt it.
+func (d *Directory) transact(ctx context.Context, begin string, f func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx = context.WithoutCancel(ctx)
+	if _, err := d.conn.ExecContext(ctx, begin); err != nil {
+		return err
+	}
+	err := f(ctx)
+	if err == nil {
+		_, err = d.conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		d.conn.ExecContext(ctx, "ROLLBACK") // it fails where SQLite has rolled back by itself
+	}
+	return err
+}
+
+// change runs one change: edit judges it against the state that holds under SQLite's write lock, and writes. The new state can be seen
+// when change returns nil.
+func (d *Directory) change(ctx context.Context, edit func(s *snapshot, exec execer) error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	var after *snapshot
+	err := d.transact(ctx, "BEGIN IMMEDIATE", func(ctx context.Context) error {
+		if err := d.refresh(ctx); err != nil {
+			return err
+		}
+		err := edit(d.state.Load(), func(query string, args ...any) error {
+			_, err := d.conn.ExecContext(ctx, query, args...)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		after, err = load(ctx, d.conn)
+		return err
+	})
+	if err == nil {
+		d.state.Store(after)
+	}
+	return err
+}
+
+// execer runs one statement of a change.
+type execer func(query string, args ...any) error
+
+// refresh reads everything anew if another connection has changed something. The caller holds mu and is in a transaction.
+func (d *Directory) refresh(ctx context.Context) error {
+	changed, err := d.changed(ctx)
+	if err != nil || !changed {
+		return err
+	}
+	return d.reload(ctx)
+}
+
+// changed reports whether another connection has committed since state was read. Commits of our own do not count for SQLite.
+func (d *Directory) changed(ctx context.Context) (bool, error) {
+	var version int64
+	err := d.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
+	return version != d.version, err
+}
+
+func (d *Directory) reload(ctx context.Context) error {
+	var version int64
+	if err := d.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
+		return err
+	}
+	s, err := load(ctx, d.conn)
+	if err != nil {
+		return err
+	}
+	d.version = version
+	d.state.Store(s)
+	return nil
+}
+
+// watch looks for changes by others, and writes contacts, until ctx ends.
+func (d *Directory) watch(ctx context.Context) {
+	defer close(d.done)
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	written := time.Now()
+	var troubled bool
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-poll.C:
+		}
+		d.mu.Lock()
+		changed, err := d.changed(ctx)
+		if err == nil && changed {
+			err = d.transact(ctx, "BEGIN", d.reload)
+		}
+		if now := time.Now(); err == nil && now.Sub(written) >= contactDelay {
+			written = now
+			err = d.writeContacts()
+		}
+		d.mu.Unlock()
+		if err != nil && !troubled && ctx.Err() == nil { // once, not ten times a second
+			d.log.Error("directory cannot be read or written", "file", d.file, "error", err)
+		}
+		troubled = err != nil
+	}
+}
