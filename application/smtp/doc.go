@@ -1,1 +1,33 @@
+// Package smtp is the Simple Mail Transfer Protocol: both ends of it, on a connection that somebody else opened. It never
+// dials and never listens, which is why a connection can be turned: a Server ends with ErrTurned and a Client goes on.
+//
+//	RFC 5321  SMTP                          all of both ends; no relaying decisions (package route), no DNS (package relay)
+//	RFC 1870  SIZE                          all
+//	RFC 2034  ENHANCEDSTATUSCODES           all, with the codes of RFC 3463, RFC 5248 and later
+//	RFC 2645  On-Demand Mail Relay          the Held command set and the turn; ATRN itself is package odmr's
+//	RFC 2920  PIPELINING                    all
+//	RFC 3030  CHUNKING, BINARYMIME          CHUNKING at both ends; BINARYMIME by the client where offered, not by the server
+//	RFC 3207  STARTTLS                      all; what a certificate must prove is the caller's tls.Config
+//	RFC 3848  transmission types            in the Received field
+//	RFC 4954  AUTH                          all; the mechanisms are package sasl's
+//	RFC 6152  8BITMIME                      all; the client does not convert to 7 bits, it refuses
+//	RFC 6409  Message submission            §4.3, authentication; the rest is package submission's
+//	RFC 6531  SMTPUTF8                      all; the client does not downgrade, it refuses
+//
+// Left out: DSN (RFC 3461), DELIVERBY, and the obsolete SEND, SOML, SAML and TURN (RFC 5321 §F.1, §F.6).
+//
+// Plane: application. It imports message and sasl and nothing else of Bothy.
+//
+// The path of one message, inward: [Server.Serve] reads a line (conn.go), finds its row in the command table (machine.go), which
+// refuses what the state does not allow; MAIL and RCPT (serve_mail.go) fill an envelope that [Policy] has a say in; DATA
+// or BDAT (serve_data.go) hand [Acceptor] one reader that gives the Received field and then the text as it arrives. The 250 is
+// sent when Accept has returned nil. Outward: [Client.Send] (client_send.go) writes MAIL, RCPT and the text in as few flights as
+// the peer offers, while it reads the replies, and returns one for each recipient.
+//
+// Memory: a session holds a fixed number of octets whatever the size of the message. A connection on which nothing happens
+// for a second gives its buffers back.
+//
+// Deviations, each with its reason where it is made: a space after "FROM:" and "TO:" is taken; 8-bit text without
+// BODY=8BITMIME is kept as it is; a Received field made for a submitter does not say where they are; a message that holds a lone
+// CR or LF is refused.
 package smtp

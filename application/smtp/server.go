@@ -1,50 +1,41 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
-	"net"
+	"net/netip"
 	"time"
 
 	"bothy/application/message"
 	"bothy/application/sasl"
 )
 
-// Conn is one SMTP connection, whoever opened it and whichever role runs on it: the line reader, the reply or command
-// writer and the TLS state. A Server or a Client runs on it; it can be turned to the other role.
-type Conn struct{ net.Conn }
-
-// NewConn wraps nc. It reads nothing.
-func NewConn(nc net.Conn) *Conn { return &Conn{nc} }
-
-// TLS returns the TLS state, nil on a plain connection.
-func (c *Conn) TLS() *tls.ConnectionState { return nil }
-
-// ErrBuffered says that the peer sent octets it must not have sent yet: behind STARTTLS (RFC 3207 §4.2), behind ATRN,
-// or before a turned connection's greeting. The connection is not usable any more.
-var ErrBuffered = errors.New("smtp: input behind a command that must be last")
-
-// Turn readies the connection for the other role (RFC 2645 §5.3): everything written is flushed, and nothing may have been
-// read that was not consumed, else ErrBuffered.
-func (c *Conn) Turn() error { return nil }
-
 // Server is the receiving side of SMTP on a kind of port. Its fields are set before first use and not changed after;
 // one Server serves any number of connections at once. It never listens.
 type Server struct {
 	Hostname   string        // in the greeting, EHLO and trace fields
 	Protocol   Protocol      // which commands exist here
-	TLS        *tls.Config   // nil: STARTTLS is not offered
-	RequireTLS bool          // 530 5.7.0 for MAIL and AUTH before TLS (RFC 3207 §4)
+	TLS        *tls.Config   // nil: STARTTLS is not offered. MinVersion is the caller's; 1.2 is what crypto/tls does by itself
+	RequireTLS bool          // 530 5.7.0 before TLS for all but EHLO, NOOP, STARTTLS and QUIT (RFC 3207 §4)
 	Auth       Authenticator // nil: AUTH is not offered
-	Policy     Policy        // who may send what to whom
-	Accept     Acceptor      // who keeps the mail
+	Policy     Policy        // who may send what to whom; nil: everybody everything
+	Accept     Acceptor      // who keeps the mail; nil: nobody, 554 for all of it
 	Extensions []Extension   // further verbs, such as ATRN
 	Limits     Limits
-	Log        *slog.Logger
-	Now        func() time.Time
+	Log        *slog.Logger     // nil: no log
+	Now        func() time.Time // nil: time.Now
+
+	// AllowBareNewlines keeps a CR or LF that stands alone in a message instead of refusing the message (554 5.6.0). It never
+	// ends a line here (RFC 5321 §2.3.8), but the next server may think so: SMTP smuggling.
+	AllowBareNewlines bool
+
+	// ShowSubmitter puts the client's name and address in the Received field of the protocol Submission too. Without it
+	// the field does not tell where the person sits (RFC 5321 §4.4 deviation: it says SHOULD).
+	ShowSubmitter bool
 }
 
 // Protocol chooses the command table.
@@ -62,12 +53,30 @@ type Limits struct {
 	MessageSize    int64         `unit:"bytes" doc:"Largest message (RFC 1870 §3; at least 64 KiB, RFC 5321 §4.5.3.1.7)." default:"50MB"`
 	Recipients     int           `doc:"Most recipients of one message (RFC 5321 §4.5.3.1.8: at least 100)." default:"1000" min:"100"`
 	CommandTimeout time.Duration `doc:"Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes)." default:"5m"`
-	DataTimeout    time.Duration `doc:"Wait for each buffer of message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
-	DataRate       int64         `unit:"bytes" doc:"Slowest transfer of message data borne, octets a second averaged over the data phase." default:"64"`
-	Errors         int           `doc:"Refused commands borne before 421 closes the session." default:"50"`
+	DataTimeout    time.Duration `doc:"Longest silence inside message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
+	DataRate       int64         `unit:"bytes" doc:"Slowest transfer of message data borne for longer than data_timeout, octets a second." default:"64"`
+	Errors         int           `doc:"Commands refused for good (5yz) since the last accepted message before 421 closes the session." default:"50"`
+	AuthFailures   int           `doc:"Failed AUTH commands before 421 closes the session (RFC 4954 §9: at least 3)." default:"3" min:"3"`
 }
 
-// Policy decides for each command of a transaction; nil accepts, a Reply refuses.
+// or fills in defaults.
+func (l Limits) or() Limits {
+	return Limits{
+		MessageSize:    cmp.Or(l.MessageSize, 50_000_000),
+		Recipients:     cmp.Or(l.Recipients, 1000),
+		CommandTimeout: cmp.Or(l.CommandTimeout, 5*time.Minute),
+		DataTimeout:    cmp.Or(l.DataTimeout, 3*time.Minute),
+		DataRate:       cmp.Or(l.DataRate, 64),
+		Errors:         cmp.Or(l.Errors, 50),
+		AuthFailures:   cmp.Or(l.AuthFailures, 3),
+	}
+}
+
+// maxReceived is how many Received fields a message may have (RFC 5321 §6.3: at least 100).
+const maxReceived = 100
+
+// Policy decides for each command of a transaction; nil accepts, a Reply refuses. An error that is a positive Reply (250, 251)
+// accepts with that text; one that is no Reply becomes 451 4.3.0. What it changes in env and to stays changed.
 type Policy interface {
 	Mail(ctx context.Context, s *Session, env *message.Envelope) error
 	Rcpt(ctx context.Context, s *Session, env *message.Envelope, to *message.Recipient) error
@@ -75,7 +84,9 @@ type Policy interface {
 
 // Acceptor keeps mail. Accept has the message on disk, synced, when it returns nil (RFC 5321 §6.1). The body starts with the
 // Received field of this server; it has CRLF line ends and no transparency dots. An error that is a Reply is sent as it is,
-// any other becomes 451 4.3.0. It may return before reading all of the body when it refuses.
+// any other becomes 451 4.3.0. It may return before reading all of the body when it refuses. An error other than io.EOF from
+// the body means that the message is not whole and must not be kept: it is a Reply if the server refuses the message
+// (too big, a bare LF, a loop). ctx does not end when the session is asked to; the body is not used after Accept returns.
 type Acceptor interface {
 	Accept(ctx context.Context, env *message.Envelope, body io.Reader) error
 }
@@ -86,27 +97,45 @@ type Authenticator interface {
 	Start(mechanism string, ch sasl.Channel) (sasl.Server, error)
 }
 
-// Extension adds one verb and its EHLO line to a Server.
+// Extension adds one verb and its EHLO line to a Server. The verb is refused before EHLO and in a transaction (503), and
+// where TLS is required and missing (530). It must be the last of a pipelined group (RFC 2920 §3.1): input behind it
+// gets 503 and ends the session with ErrBuffered before Run is called.
 type Extension struct {
 	Verb    string // "ATRN"
 	Keyword string // EHLO line, "ATRN"; empty for none
-	// Run answers the command. A positive reply with Turn set ends Serve after it is flushed, with ErrTurned.
+	// Run answers the command. A positive reply with turn set ends Serve after it is flushed, with ErrTurned; if input has
+	// come meanwhile it ends with ErrBuffered instead and the reply is 503. Arg is the argument as sent, without
+	// white space at its ends.
 	Run func(ctx context.Context, s *Session, arg string) (reply Reply, turn bool)
 }
 
 // ErrTurned is what Serve returns when an Extension turned the connection round: the caller now runs a Client on the same Conn.
 var ErrTurned = errors.New("smtp: connection turned")
 
-// Session is the server's side of one connection, as policies see it.
+// ErrRefused is what Serve returns, wrapped, when it closed the session with 421 for what the client did.
+var ErrRefused = errors.New("smtp: session closed by the server")
+
+// Session is the server's side of one connection, as policies see it. One goroutine owns it.
 type Session struct {
 	Conn     *Conn
-	Helo     string // the argument of the last HELO or EHLO
-	Extended bool   // it was EHLO
-	Identity string // the authenticated account; empty before AUTH
-	// ...
+	Peer     netip.AddrPort // the zero AddrPort if the connection has none
+	Helo     string         // the argument of the last HELO or EHLO
+	Extended bool           // it was EHLO
+	Identity string         // the authenticated account; empty before AUTH
+
+	server   *Server
+	limits   Limits
+	table    []command
+	log      *slog.Logger
+	state    state
+	env      *message.Envelope // of the open transaction
+	chunk    *body             // the message BDAT is sending
+	errors   int               // 5yz since the last accepted message
+	failures int               // of AUTH
 }
 
-// Serve answers one connection from greeting to end. It returns nil after QUIT, ErrTurned after a turn, else what ended the
-// session. When ctx ends, the session gets 421 at the next command boundary (RFC 5321 §3.8) and accepted data is finished
-// within the grace the caller gives by closing the connection.
-func (s *Server) Serve(ctx context.Context, c *Conn) error { panic("contract") }
+// Server returns the server whose session this is.
+func (s *Session) Server() *Server { return s.server }
+
+// Log returns the session's logger, which names the peer.
+func (s *Session) Log() *slog.Logger { return s.log }

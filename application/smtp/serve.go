@@ -1,0 +1,329 @@
+package smtp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/sasl"
+)
+
+// errQuit ends a session well.
+var errQuit = errors.New("smtp: QUIT")
+
+// Serve answers one connection from greeting to end; it does not close it. It returns nil after QUIT, ErrTurned after a turn,
+// io.EOF when the client closed without QUIT, else what ended the session. When ctx ends, the session gets 421 at the next
+// command boundary (RFC 5321 §3.8); a message that is being sent is taken to its end, within the grace that the caller
+// gives by closing the connection.
+func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
+	s := &Session{Conn: c, Peer: c.Peer(), server: srv, limits: srv.Limits.or(), state: fresh}
+	s.table, s.log = commands, srv.Log
+	if srv.Protocol == Held {
+		s.table = heldCommands
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	defer func() {
+		if fault := recover(); fault != nil { // one session's fault is one session's
+			s.log.Error("session panicked", "peer", s.Peer, "fault", fault, "stack", string(debug.Stack()))
+			s.say(replyBroken)
+			err = errors.Join(fmt.Errorf("smtp: panic: %v", fault), c.flush())
+		}
+	}()
+	if err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, c.interrupt())()
+	s.say(Reply{Code: 220, Text: srv.Hostname + " ESMTP ready"}) // RFC 5321 §4.3.1
+	if err := c.flush(); err != nil {
+		return err
+	}
+	for err == nil {
+		err = s.step(ctx)
+	}
+	if errors.Is(err, errQuit) {
+		err = nil
+	}
+	return err
+}
+
+// Refuse answers a connection that is not wanted: the reply instead of a greeting (RFC 5321 §3.1), such as 421 for too many
+// connections or 554. It does not close it.
+func (srv *Server) Refuse(c *Conn, r Reply) error {
+	c.out = r.AppendTo(c.out)
+	return c.flush()
+}
+
+// now returns the time that is written down. Deadlines do not use it.
+func (s *Session) now() time.Time {
+	if s.server.Now != nil {
+		return s.server.Now()
+	}
+	return time.Now()
+}
+
+// step reads one command and answers it.
+func (s *Session) step(ctx context.Context) error {
+	line, err := s.readLine(ctx)
+	switch {
+	case errors.Is(err, errLineLength):
+		return s.answer(nil, replyTooLong, nil)
+	case errors.Is(err, errLineEnd):
+		return s.answer(nil, replyLineEnd, nil)
+	case err != nil:
+		return err
+	}
+	verb, arg, ok := splitCommand(line)
+	if !ok || bytes.IndexByte(line, 0) >= 0 {
+		return s.answer(nil, replySyntax, nil)
+	}
+	if extension := s.extension(verb); extension != nil {
+		return s.extend(ctx, extension, string(arg))
+	}
+	row := s.find(string(verb))
+	if row == nil {
+		if s.server.Protocol == Held { // RFC 2645 §5.4
+			return s.answer(nil, replyNotHere, nil)
+		}
+		return s.answer(nil, replyUnknown, nil)
+	}
+	text := string(arg)
+	reply := s.permit(row, text)
+	if reply.Code == 0 {
+		reply, err = row.run(s, ctx, text)
+	}
+	return s.answer(row, reply, err)
+}
+
+// readLine waits for the client's next line. At a command boundary the end of ctx is obeyed at once.
+func (s *Session) readLine(ctx context.Context) ([]byte, error) {
+	var err error
+	if !s.Conn.hasLine() {
+		err = s.Conn.await(ctx, time.Now().Add(s.limits.CommandTimeout))
+	}
+	if ctx.Err() != nil {
+		return nil, s.close(replyShutdown, context.Cause(ctx))
+	}
+	var line []byte
+	if err == nil {
+		line, err = s.Conn.readLine(maxCommandLine)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if ctx.Err() != nil {
+			return nil, s.close(replyShutdown, context.Cause(ctx))
+		}
+		return nil, s.close(replyTimeout, err)
+	}
+	return line, err
+}
+
+// close says r, the last reply of the session, and returns why.
+func (s *Session) close(r Reply, why error) error {
+	s.say(r)
+	if err := s.Conn.flush(); err != nil {
+		return errors.Join(why, err)
+	}
+	return why
+}
+
+// answer sends the reply to one command; row is nil for a line that is none. It returns err, or ErrRefused when the
+// client has had enough of refusals.
+func (s *Session) answer(row *command, r Reply, err error) error {
+	if r.Code == 0 {
+		return err
+	}
+	if r.Code >= 500 {
+		if s.errors++; s.errors >= s.limits.Errors && err == nil {
+			return s.close(replyTooMany, fmt.Errorf("%w: %d errors, the last was %w", ErrRefused, s.errors, r))
+		}
+	}
+	if row == nil || row.needs&noEnhanced == 0 {
+		r = r.enhanced()
+	}
+	s.say(r)
+	if r.Code == 421 && err == nil { // a policy said so
+		err = fmt.Errorf("%w: %w", ErrRefused, r)
+	}
+	// RFC 2920 §3.2: replies of a group may wait for each other, these few of them.
+	if row != nil && row.needs&heldBack != 0 && err == nil && len(s.Conn.out) < maxHeldBack {
+		return nil
+	}
+	return errors.Join(err, s.Conn.flush())
+}
+
+// say puts r behind what is to be sent.
+func (s *Session) say(r Reply) { s.Conn.out = r.AppendTo(s.Conn.out) }
+
+// enhanced gives a reply that has none the enhanced code that says no more than the reply code does (RFC 3463 §3.1), and
+// mends one that does not agree with it (RFC 2034 §4).
+func (r Reply) enhanced() Reply {
+	switch class := r.Code / 100; class {
+	case 2, 4, 5:
+		r.Enhanced[0] = class
+	default:
+		r.Enhanced = [3]int{}
+	}
+	return r
+}
+
+// asReply makes a reply of an error that a policy or an acceptor returned; what is no fit reply is logged and 451 4.3.0.
+func (s *Session) asReply(ctx context.Context, err error, what string) Reply {
+	var r Reply
+	if errors.As(err, &r) && r.Code >= 200 && r.Code <= 599 && r.Code/100 != 3 {
+		return r
+	}
+	if ctx.Err() == nil {
+		s.log.Error("command failed", "peer", s.Peer, "command", what, "err", err)
+	}
+	return replyLocal
+}
+
+func (s *Session) extension(verb []byte) *Extension {
+	for i := range s.server.Extensions {
+		if e := &s.server.Extensions[i]; strings.EqualFold(e.Verb, string(verb)) {
+			return e
+		}
+	}
+	return nil
+}
+
+// extend runs an Extension's command.
+func (s *Session) extend(ctx context.Context, e *Extension, arg string) error {
+	row := &command{verb: e.Verb, legal: ready, needs: needTLS}
+	if r := s.permit(row, arg); r.Code != 0 {
+		return s.answer(row, r, nil)
+	}
+	if err := s.last(); err != nil {
+		return err
+	}
+	reply, turn := e.Run(ctx, s, arg)
+	if !turn || !reply.Positive() {
+		return s.answer(row, reply, nil)
+	}
+	if err := s.last(); err != nil { // Run may have taken its time
+		return err
+	}
+	return s.answer(row, reply, ErrTurned)
+}
+
+// last returns ErrBuffered, after a reply, if there is input behind a command that must be last (RFC 2920 §3.1).
+func (s *Session) last() error {
+	err := s.Conn.Turn()
+	if errors.Is(err, ErrBuffered) {
+		return s.close(replyBuffered, err)
+	}
+	return err
+}
+
+// reset forgets the transaction (RFC 5321 §4.1.1.5).
+func (s *Session) reset() {
+	s.env, s.chunk = nil, nil
+	if s.state != fresh {
+		s.state = ready
+	}
+}
+
+func (s *Session) ehlo(_ context.Context, arg string) (Reply, error) { return s.greet(arg, true), nil }
+
+func (s *Session) helo(_ context.Context, arg string) (Reply, error) { return s.greet(arg, false), nil }
+
+// greet is EHLO and HELO (RFC 5321 §4.1.1.1). The name is checked for its syntax and nothing else: RFC 5321 §4.1.4 forbids
+// to refuse mail because it is not the client's.
+func (s *Session) greet(arg string, extended bool) Reply {
+	name, info, _ := strings.Cut(arg, " ")
+	literal := isLiteral(name)
+	if !literal && (info != "" || !isDomain(name)) { // RFC 5321 §4.1.1.1: only a literal may be followed by more
+		return Reply{Code: 501, Text: "want a domain or an address literal"}
+	}
+	s.reset() // RFC 5321 §4.1.4
+	s.state, s.Helo, s.Extended = ready, name, extended
+	if !extended {
+		return Reply{Code: 250, Text: s.server.Hostname}
+	}
+	return Reply{Code: 250, Text: s.keywords()}
+}
+
+// isLiteral reports whether name is an address literal (RFC 5321 §4.1.3).
+func isLiteral(name string) bool {
+	if !strings.HasPrefix(name, "[") || !isPrintable(name) {
+		return false
+	}
+	_, err := message.ParseAddress("a@" + name)
+	return err == nil
+}
+
+// keywords is the text of the reply to EHLO.
+func (s *Session) keywords() string {
+	srv := s.server
+	var b strings.Builder
+	b.WriteString(srv.Hostname)
+	if srv.Protocol != Held {
+		b.WriteString("\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nSIZE ")
+		b.WriteString(strconv.FormatInt(s.limits.MessageSize, 10))
+	}
+	b.WriteString("\nENHANCEDSTATUSCODES")
+	secure := s.Conn.TLS() != nil
+	if srv.TLS != nil && !secure { // RFC 3207 §4.2
+		b.WriteString("\nSTARTTLS")
+	}
+	if srv.Auth != nil {
+		mechanisms := srv.Auth.Mechanisms(s.channel())
+		switch {
+		case srv.Protocol == Held, len(mechanisms) > 0 && (secure || !srv.RequireTLS):
+			b.WriteString("\nAUTH") // RFC 2645 §5.1.1: always there, if only to say that there is nothing before TLS
+			for _, m := range mechanisms {
+				b.WriteString(" " + m)
+			}
+		}
+	}
+	for _, e := range srv.Extensions {
+		if e.Keyword != "" {
+			b.WriteString("\n" + e.Keyword)
+		}
+	}
+	return b.String()
+}
+
+// channel is what SASL may know of the connection.
+func (s *Session) channel() sasl.Channel {
+	return sasl.Channel{TLS: s.Conn.TLS(), Peer: s.Peer.Addr()}
+}
+
+func (s *Session) rset(context.Context, string) (Reply, error) {
+	s.reset()
+	return Reply{250, [3]int{2, 0, 0}, "reset"}, nil
+}
+
+func (s *Session) noop(context.Context, string) (Reply, error) {
+	return Reply{250, [3]int{2, 0, 0}, "ok"}, nil
+}
+
+func (s *Session) quit(context.Context, string) (Reply, error) {
+	return Reply{221, [3]int{2, 0, 0}, s.server.Hostname + " closing connection"}, errQuit
+}
+
+// vrfy tells nothing that RCPT would not (RFC 5321 §3.5.3, §7.3). SMTPUTF8 behind the name changes nothing
+// (RFC 6531 §3.7.4.2).
+func (s *Session) vrfy(_ context.Context, arg string) (Reply, error) {
+	if arg == "" {
+		return Reply{501, [3]int{5, 5, 4}, "want a user or mailbox name"}, nil
+	}
+	return Reply{252, [3]int{2, 5, 0}, "cannot verify, send some mail to find out"}, nil
+}
+
+// help names the commands (RFC 5321 §4.1.1.8).
+func (s *Session) help(context.Context, string) (Reply, error) {
+	const text = "see RFC 5321\nHELO EHLO MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP STARTTLS AUTH"
+	return Reply{214, [3]int{2, 0, 0}, text}, nil
+}
+
+func (s *Session) notImplemented(context.Context, string) (Reply, error) { return replyNotHere, nil }

@@ -1,0 +1,70 @@
+package smtp
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"time"
+
+	"bothy/application/message"
+)
+
+// trace is what a Received field tells of one transfer (RFC 5321 §4.4).
+type trace struct {
+	helo     string
+	peer     netip.Addr // not valid: not said
+	by       string
+	extended bool
+	tls      *tls.ConnectionState
+	authed   bool
+	env      *message.Envelope
+	at       time.Time
+}
+
+// appendReceived appends the field, folded.
+func (t trace) appendReceived(b []byte) []byte {
+	b = append(append(b, "Received: from "...), t.helo...)
+	if t.peer.IsValid() {
+		b = append(appendLiteral(append(b, " ("...), t.peer), ')')
+	}
+	b = append(append(b, "\r\n\tby "...), t.by...)
+	b = append(append(b, " with "...), t.protocol()...)
+	if t.tls != nil { // a comment, as RFC 3207 §4.1 suggests
+		b = append(append(b, "\r\n\t("...), tls.VersionName(t.tls.Version)...)
+		b = append(append(append(b, ' '), tls.CipherSuiteName(t.tls.CipherSuite)...), ')')
+	}
+	b = append(append(b, "\r\n\tid "...), t.env.ID.String()...)
+	// RFC 5321 §4.4: one path or none; more of them would show each recipient the others (§7.2).
+	if len(t.env.Recipients) == 1 && t.env.Recipients[0].Address.Domain != "" {
+		b = appendPath(append(b, "\r\n\tfor "...), t.env.Recipients[0].Address)
+	}
+	b = append(b, ";\r\n\t"...)
+	return append(t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), "\r\n"...)
+}
+
+// protocol is the WITH clause: RFC 3848 §1, RFC 6531 §4.3.
+func (t trace) protocol() string {
+	name := "ESMTP"
+	switch {
+	case !t.extended:
+		return "SMTP"
+	case t.env.UTF8:
+		name = "UTF8SMTP"
+	}
+	if t.tls != nil {
+		name += "S"
+	}
+	if t.authed {
+		name += "A"
+	}
+	return name
+}
+
+// appendLiteral appends addr as an address literal (RFC 5321 §4.1.3).
+func appendLiteral(b []byte, addr netip.Addr) []byte {
+	addr = addr.Unmap().WithZone("")
+	b = append(b, '[')
+	if addr.Is6() {
+		b = append(b, "IPv6:"...)
+	}
+	return append(addr.AppendTo(b), ']')
+}
