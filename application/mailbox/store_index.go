@@ -121,7 +121,7 @@ func (s *Store) prepareIndex(b *inbox) error {
 }
 
 // loadIndex opens the index file and, the first time since Open, checks it and compares it with the bodies.
-func (s *Store) loadIndex(b *inbox) (db *sql.DB, err error) {
+func (s *Store) loadIndex(b *inbox) (*sql.DB, error) {
 	if !b.swept {
 		if err := s.disk.makeDir(filepath.Dir(b.dir), filepath.Base(b.dir)); err != nil {
 			return nil, err
@@ -130,42 +130,44 @@ func (s *Store) loadIndex(b *inbox) (db *sql.DB, err error) {
 			return nil, err
 		}
 	}
-	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
-		fmt.Sprintf("cache_size(-%d)", cacheSize), "foreign_keys(1)",
-	}}
 	file, err := filepath.Abs(b.index())
 	if err != nil {
 		return nil, err
 	}
+	query := url.Values{"_txlock": {"immediate"}, "_pragma": {
+		fmt.Sprintf("busy_timeout(%d)", busyTimeout.Milliseconds()), "journal_mode(WAL)", "synchronous(FULL)",
+		fmt.Sprintf("cache_size(-%d)", cacheSize), "foreign_keys(1)",
+	}}
 	connector, err := sqlite.NewConnector((&url.URL{Scheme: "file", OmitHost: true, Path: file, RawQuery: query.Encode()}).String())
 	if err != nil {
 		return nil, err
 	}
-	db = sql.OpenDB(connector)
+	db := sql.OpenDB(connector)
 	db.SetMaxOpenConns(1) // an account has few users, and one writer
-	defer func() {
-		if err != nil {
-			db.Close()
-		}
-	}()
-	ctx := context.Background() // opening serves whoever comes next as well
+	if err := s.readyIndex(context.Background(), b, db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// readyIndex brings an index that was just opened up to date.
+func (s *Store) readyIndex(ctx context.Context, b *inbox, db *sql.DB) error {
 	if err := s.migrate(ctx, db); err != nil {
-		return nil, err
+		return err
 	}
 	if !b.swept {
 		if err := check(ctx, db); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.sweep(ctx, b, db); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.disk.syncDir(b.dir); err != nil { // the index file's name
-			return nil, err
+			return err
 		}
 		b.swept = true
 	}
-	return db, db.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM message WHERE lost = 0`).Scan(&b.octets)
+	return db.QueryRowContext(ctx, `SELECT coalesce(sum(size), 0) FROM message WHERE lost = 0`).Scan(&b.octets)
 }
 
 // migrate brings the index to the newest version.
