@@ -42,6 +42,12 @@ func TestPrepare(t *testing.T) {
 func TestPrepareOracle(t *testing.T) {
 	differ := 0
 	for r := rune(0); r <= unicode.MaxRune; r++ {
+		switch r { // nothing there, or private use all over
+		case 0x30000:
+			r = 0xE0000
+		case 0xF0010:
+			r = 0x10FFF0
+		}
 		if !utf8.ValidRune(r) || stringprep.TableA1.Contains(r) || r == 0x1806 { // RFC 3454 §B.1 has U+1806; their copy lacks it
 			continue
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,10 @@ func (d *Directory) AddAccount(ctx context.Context, a Account, password string) 
 		}
 		err := exec("INSERT INTO account (name, disabled, created, salt, iterations, stored_key, server_key, cram) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 			name, a.Disabled, a.Created.UnixMilli(), v.Salt, v.Iterations, v.StoredKey, v.ServerKey, sealed)
-		for _, address := range a.Addresses {
+		for i, address := range a.Addresses {
+			if err == nil && slices.ContainsFunc(a.Addresses[:i], func(b message.Address) bool { return canonical(b) == canonical(address) }) {
+				err = refuse(ErrTaken, "%s is given twice", address)
+			}
 			if err == nil {
 				err = s.insertAddress(exec, name, address)
 			}
