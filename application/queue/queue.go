@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -10,6 +11,7 @@ import (
 
 	"bothy/application/message"
 	"bothy/application/smtp"
+	"bothy/lib/wal"
 )
 
 // Lane names where recipients wait: what will carry them on, and for whom. "mailbox/clinic.example", "odmr/clinic",
@@ -65,7 +67,7 @@ type Store interface {
 	Reroute()
 
 	// Pause stops the clocks of a kind of lane (its link is down): nothing there becomes due or grows older until Resume, which
-	// also flushes.
+	// also flushes. A pause lasts over a restart until the store is opened again; whoever paused pauses anew.
 	Pause(kind string)
 	Resume(kind string)
 }
@@ -77,11 +79,16 @@ type Lease struct {
 	Size     int64            // octets of the body
 	Accepted time.Time
 	Fence    uint64 // rises with every lease of the same recipient
-	// ...
+
+	spool  *Spool
+	entry  *entry
+	rows   []*row
+	holder string
+	ended  bool // guarded by the spool's mutex
 }
 
-// Open reads the body from its start. Close it.
-func (l *Lease) Open() (io.ReadCloser, error) { panic("contract") }
+// Open reads the body from its start. Close it. The body stays readable as long as the lease is held.
+func (l *Lease) Open() (io.ReadCloser, error) { return l.spool.openBody(l.entry) }
 
 // Verdict is what became of one leased recipient.
 type Verdict struct {
@@ -95,20 +102,67 @@ type Verdict struct {
 // ErrFenced says that the lease is not held any more: another holder has the recipients, or they are settled.
 var ErrFenced = errors.New("queue: lease lost")
 
+// ErrClosed says that the spool was closed.
+var ErrClosed = errors.New("queue: closed")
+
 // Settle ends the lease with one verdict for each recipient. Failures are on disk with their notice when it returns; deliveries
-// are on disk soon after: a crash between delivers twice, which RFC 1047 allows.
-func (l *Lease) Settle(v []Verdict) error { panic("contract") }
+// are on disk soon after: a crash between delivers twice, which RFC 1047 allows. Where a failure finds no room on the
+// disk, its recipients stay, to be tried again in a minute, and the error says so.
+func (l *Lease) Settle(v []Verdict) error {
+	now := l.spool.o.Now()
+	return l.spool.settle(l, v, func(i int) Failed {
+		return Failed{Recipient: l.Envelope.Recipients[i], Reply: v[i].Reply, Remote: v[i].Remote, LastTry: now}
+	})
+}
 
 // Release ends the lease and changes nothing else: the recipients are due again, in their old place.
-func (l *Lease) Release() {}
+func (l *Lease) Release() { l.spool.release(l) }
 
-// Options of a Spool.
+// Config of a queue.
+type Config struct {
+	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
+	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled." default:"128MiB" min:"1MiB"`
+	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there." default:"64MiB" min:"1MiB" max:"1GiB" reload:"restart"`
+	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
+}
+
+// Options of a Spool. Dir and Router are required.
 type Options struct {
+	Config   Config // zero fields mean the defaults of the tags
 	Dir      string
 	Router   Router
-	Notifier Notifier
-	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: 5 days (RFC 5321 §4.5.4.1)
-	Log      *slog.Logger
-	Now      func() time.Time
-	// and FS for fault injection, segment size, inline limit: see the implementation
+	Notifier Notifier                 // nil: failures are forgotten without a notice
+	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime
+	Log      *slog.Logger             // nil: silent
+	Now      func() time.Time         // nil: time.Now
+	FS       wal.FS                   // nil: the machine's
+}
+
+const (
+	defaultLifetime    = 5 * 24 * time.Hour // RFC 5321 §4.5.4.1
+	defaultFreeSpace   = 128 << 20
+	defaultSegmentSize = 64 << 20
+	defaultInlineBody  = 128 << 10
+)
+
+// defaults fills what is zero.
+func (o *Options) defaults() {
+	c := &o.Config
+	c.Lifetime = cmp.Or(c.Lifetime, defaultLifetime)
+	c.FreeSpace = cmp.Or(c.FreeSpace, defaultFreeSpace)
+	c.SegmentSize = cmp.Or(c.SegmentSize, defaultSegmentSize)
+	c.InlineBody = min(cmp.Or(c.InlineBody, defaultInlineBody), maxPiece/2, c.SegmentSize/4)
+	if o.Lifetime == nil {
+		lifetime := c.Lifetime
+		o.Lifetime = func(Lane) time.Duration { return lifetime }
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.FS == nil {
+		o.FS = wal.OS()
+	}
 }

@@ -69,3 +69,6 @@ func asFull(err error) error {
 	}
 	return err
 }
+
+// IsFull reports whether an error of the log or of an FS is for want of room.
+func IsFull(err error) bool { return errors.Is(err, ErrFull) || full(err) }

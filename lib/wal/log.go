@@ -255,17 +255,18 @@ func (l *Log) Segments() []uint32 {
 	return numbers
 }
 
-// Scan replays one complete segment.
+// Scan replays one complete segment. Damage in it is reported and set aside as by Open; the error says when that failed.
 func (l *Log) Scan(number uint32, fn func(Position, []byte) error) error {
 	s := l.find(number)
 	if s == nil {
 		return ErrGone
 	}
-	t, err := s.scan(fn, func(from, to int64) { l.damaged(s, from, to) })
+	var lost error
+	t, err := s.scan(fn, func(from, to int64) { lost = cmp.Or(lost, l.damaged(s, from, to)) })
 	if err == nil && !t.sealed {
-		l.damaged(s, t.end, s.size)
+		lost = cmp.Or(lost, l.damaged(s, t.end, s.size))
 	}
-	return err
+	return cmp.Or(err, lost)
 }
 
 // Drop forgets a complete segment. When it returns nil the segment will not be replayed any more.

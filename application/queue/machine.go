@@ -1,0 +1,336 @@
+package queue
+
+import (
+	"bytes"
+	"cmp"
+	"time"
+
+	"bothy/application/message"
+	"bothy/lib/wal"
+)
+
+// index is what the spool knows without reading the disk: every waiting (message, recipient), by lane. It holds
+// numbers only, no address: a million recipients are a million rows. It does no I/O and takes the time as an
+// argument, in milliseconds since 1970. The caller locks.
+type index struct {
+	messages map[message.ID]*entry
+	lanes    map[Lane]*lane
+	clocks   map[string]*clock // by kind
+	later    heap[*lane]       // lanes with deferred rows, by the next time
+	expiry   heap[*entry]      // by the earliest time anything may expire
+	live     int64             // octets of the log that hold waiting messages
+	died     int64             // octets of the log that ceased to be live since somebody looked
+	waiting  int               // rows
+	ready    func(Lane)        // told when a lane has come to have something due
+}
+
+// entry is one message.
+type entry struct {
+	id       message.ID
+	accepted int64
+	place    wal.Position // of its record; zero until it is accepted
+	size     int64        // octets of the body
+	expires  int64        // no row expires before that
+	rows     []row
+	length   uint32 // octets of its record
+	live     int32  // rows not gone
+	slot     int32  // in index.expiry
+	busy     int32  // commits under way that take rows away: the record must stay where it is
+	changes  uint32 // counts what happened to the rows
+	apart    bool   // the body has a file of its own
+	damaged  bool   // the record or the body cannot be read
+}
+
+// row is one recipient of a message.
+type row struct {
+	entry    *entry
+	lane     *lane
+	lease    *Lease       // who holds it
+	when     int64        // of the next try; 0 when due
+	reply    wal.Position // the record that holds the last reply
+	number   uint32       // its index when the message was accepted
+	slot     int32        // in lane.due or lane.later
+	attempts uint16
+	hold     bool // the operator keeps it back
+	gone     bool // settled
+}
+
+// lane is the rows that wait for one next hop.
+type lane struct {
+	name  Lane
+	clock *clock
+	due   heap[*row] // oldest first
+	later heap[*row] // next try first
+	all   int        // rows, the leased and held too
+	slot  int32      // in index.later
+}
+
+func newIndex(ready func(Lane)) *index {
+	return &index{
+		messages: make(map[message.ID]*entry),
+		lanes:    make(map[Lane]*lane),
+		clocks:   make(map[string]*clock),
+		later: heap[*lane]{
+			less: func(a, b *lane) bool { return a.later.first().when < b.later.first().when },
+			slot: func(l *lane) *int32 { return &l.slot },
+		},
+		expiry: heap[*entry]{
+			less: func(a, b *entry) bool { return a.expires < b.expires },
+			slot: func(e *entry) *int32 { return &e.slot },
+		},
+		ready: ready,
+	}
+}
+
+// older orders rows by the age of their messages.
+func older(a, b *row) bool {
+	if a.entry != b.entry {
+		return compareAge(a.entry, b.entry) < 0
+	}
+	return a.number < b.number
+}
+
+func compareAge(a, b *entry) int {
+	return cmp.Or(cmp.Compare(a.accepted, b.accepted), bytes.Compare(a.id[:], b.id[:]))
+}
+
+func sooner(a, b *row) bool { return a.when < b.when }
+
+func rowSlot(r *row) *int32 { return &r.slot }
+
+func (x *index) clock(kind string) *clock {
+	c := x.clocks[kind]
+	if c == nil {
+		c = new(clock)
+		x.clocks[kind] = c
+	}
+	return c
+}
+
+func (x *index) lane(name Lane) *lane {
+	l := x.lanes[name]
+	if l == nil {
+		l = &lane{
+			name: name, clock: x.clock(name.Kind()),
+			due:   heap[*row]{less: older, slot: rowSlot},
+			later: heap[*row]{less: sooner, slot: rowSlot},
+		}
+		x.lanes[name] = l
+	}
+	return l
+}
+
+// add takes in a message whose rows have all but their lane. One that is too old already is looked at after a minute.
+func (x *index) add(e *entry, lanes []Lane, now int64, lifetime func(Lane) time.Duration) {
+	x.messages[e.id] = e
+	x.live += e.footprint()
+	for i := range e.rows {
+		r := &e.rows[i]
+		r.entry = e
+		r.lane = x.lane(lanes[i])
+		r.lane.all++
+		x.place(r, now)
+	}
+	e.live = int32(len(e.rows))
+	x.waiting += len(e.rows)
+	e.age(now, lifetime)
+	x.expiry.push(e)
+}
+
+func (e *entry) footprint() int64 { return int64(e.length) }
+
+// place puts a row that is in no heap where it belongs now.
+func (x *index) place(r *row, now int64) {
+	switch {
+	case r.gone || r.lease != nil || r.hold || r.entry.damaged:
+	case r.when > now:
+		r.lane.later.push(r)
+		x.fixLater(r.lane)
+	default:
+		r.when = 0
+		r.lane.due.push(r)
+		x.tell(r.lane)
+	}
+}
+
+// lift takes a row out of its heap.
+func (x *index) lift(r *row) {
+	switch {
+	case r.slot == 0:
+	case r.when == 0:
+		r.lane.due.remove(r)
+	default:
+		r.lane.later.remove(r)
+		x.fixLater(r.lane)
+	}
+}
+
+// fixLater restores the place of a lane among the lanes after its deferred rows changed.
+func (x *index) fixLater(l *lane) {
+	switch {
+	case l.later.len() == 0 && l.slot != 0:
+		x.later.remove(l)
+	case l.later.len() > 0 && l.slot == 0:
+		x.later.push(l)
+	case l.later.len() > 0:
+		x.later.fix(l)
+	}
+}
+
+// tell says that a lane has something due, if its clock runs.
+func (x *index) tell(l *lane) {
+	if l.due.len() > 0 && !l.clock.stopped() {
+		x.ready(l.name)
+	}
+}
+
+// settle takes a row out for good; gone is true when it was the message's last. The message is then forgotten.
+func (x *index) settle(r *row) (gone bool) {
+	if r.gone {
+		return false
+	}
+	e := r.entry
+	x.lift(r)
+	r.gone, r.lease = true, nil
+	x.leave(r)
+	e.changes++
+	e.live--
+	x.waiting--
+	if e.live > 0 {
+		return false
+	}
+	x.expiry.remove(e)
+	delete(x.messages, e.id)
+	x.live -= e.footprint()
+	x.died += e.footprint()
+	return true
+}
+
+// leave takes a row off its lane's count, and the lane away with its last row.
+func (x *index) leave(r *row) {
+	r.lane.all--
+	if r.lane.all == 0 {
+		delete(x.lanes, r.lane.name)
+	}
+}
+
+// move gives a row the lane that the Router now names.
+func (x *index) move(r *row, to Lane, now int64) {
+	if r.gone || r.lane.name == to {
+		return
+	}
+	x.lift(r)
+	x.leave(r)
+	r.lane = x.lane(to)
+	r.lane.all++
+	x.place(r, now)
+}
+
+// tick makes due whose time has come.
+func (x *index) tick(now int64) {
+	for x.later.len() > 0 && x.later.first().later.first().when <= now {
+		r := x.later.first().later.first()
+		x.lift(r)
+		x.place(r, now)
+	}
+}
+
+// flush makes due every deferred row of a lane.
+func (x *index) flush(l *lane, now int64) {
+	for l.later.len() > 0 {
+		r := l.later.items[l.later.len()-1]
+		x.lift(r)
+		r.when = 0
+		x.place(r, now)
+	}
+}
+
+// take leases up to limit rows of the lane's oldest message; nil when nothing is due.
+func (x *index) take(name Lane, limit int, by *Lease, now int64) []*row {
+	x.tick(now)
+	l := x.lanes[name]
+	if l == nil || l.clock.stopped() || l.due.len() == 0 {
+		return nil
+	}
+	var rows []*row
+	e := l.due.first().entry
+	for l.due.len() > 0 && len(rows) < limit && l.due.first().entry == e {
+		r := l.due.first()
+		l.due.remove(r)
+		r.lease = by
+		rows = append(rows, r)
+	}
+	return rows
+}
+
+// free ends the lease of a row.
+func (x *index) free(r *row, now int64) {
+	r.lease = nil
+	if !r.gone {
+		x.place(r, now)
+	}
+}
+
+// retain sets or clears the operator's hold.
+func (x *index) retain(r *row, hold bool, now int64) {
+	if r.gone || r.hold == hold {
+		return
+	}
+	x.lift(r)
+	r.hold = hold
+	r.entry.changes++
+	if r.lease == nil {
+		x.place(r, now)
+	}
+}
+
+// expired returns a message whose time may have come, and its rows that are too old and that nobody holds. Every call
+// gives another message; nil when there is none.
+func (x *index) expired(now int64, lifetime func(Lane) time.Duration) (*entry, []*row) {
+	for x.expiry.len() > 0 && x.expiry.first().expires <= now {
+		e := x.expiry.first()
+		rows := e.age(now, lifetime)
+		x.expiry.fix(e)
+		if len(rows) > 0 {
+			return e, rows
+		}
+	}
+	return nil, nil
+}
+
+// age sets when the message is to be looked at again and returns the rows that are too old and that nobody holds.
+func (e *entry) age(now int64, lifetime func(Lane) time.Duration) (old []*row) {
+	e.expires = now + maxExpiryWait
+	for i := range e.rows {
+		r := &e.rows[i]
+		if r.gone || r.hold || e.damaged {
+			continue
+		}
+		left := lifetime(r.lane.name).Milliseconds() - r.lane.clock.age(e.accepted, now)
+		if left <= 0 && r.lease == nil {
+			old = append(old, r)
+		}
+		e.expires = min(e.expires, now+max(left, minExpiryWait))
+	}
+	return old
+}
+
+// How often a message's age is looked at, in milliseconds.
+const (
+	minExpiryWait = 60 * 1000           // while its clock stands still, or while it is leased
+	maxExpiryWait = 24 * 60 * 60 * 1000 // whatever lifetime it has: lifetimes may be changed
+)
+
+// next returns when tick or expired has something to do; 0 when never.
+func (x *index) next() int64 {
+	var t int64
+	if x.later.len() > 0 {
+		t = x.later.first().later.first().when
+	}
+	if x.expiry.len() > 0 {
+		if e := x.expiry.first().expires; t == 0 || e < t {
+			t = e
+		}
+	}
+	return t
+}

@@ -1,0 +1,147 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"bothy/application/smtp"
+	"bothy/lib/wal"
+)
+
+// How often Run looks around when nothing wakes it, and how soon after the last settlement a body is removed.
+const (
+	maxSleep  = time.Minute
+	reapDelay = 100 * time.Millisecond
+)
+
+// Run wakes what is due, fails what is too old, writes what found no room, and gives disk space back, until ctx ends.
+func (s *Spool) Run(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+			timer.Reset(s.sleep()) // something changed: perhaps sooner than we meant to look
+			continue
+		case <-timer.C:
+		}
+		s.work(ctx)
+		timer.Reset(s.sleep())
+	}
+}
+
+// sleep returns how long nothing is to be done.
+func (s *Spool) sleep() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := maxSleep
+	if next := s.index.next(); next != 0 {
+		d = min(d, time.Duration(next-s.now())*time.Millisecond)
+	}
+	if len(s.reap) > 0 {
+		d = min(d, reapDelay)
+	}
+	if len(s.unsaved) > 0 {
+		d = min(d, time.Second)
+	}
+	if s.index.died >= s.o.Config.SegmentSize/2 {
+		s.index.died, d = 0, 0
+	}
+	d = max(d, 0)
+	s.planned = s.now() + d.Milliseconds()
+	return d
+}
+
+// work does once what Run is for.
+func (s *Spool) work(ctx context.Context) {
+	s.mu.Lock()
+	s.index.tick(s.now())
+	s.drain()
+	s.mu.Unlock()
+	for ctx.Err() == nil && s.expire() {
+	}
+	s.removeBodies()
+	for ctx.Err() == nil && s.crowded() {
+		if err := s.compact(); err != nil {
+			s.o.Log.Warn("spool not compacted", "error", err)
+			return
+		}
+	}
+}
+
+// expire fails the recipients of one message whose lifetime is over; false when there are none. RFC 5321 §4.5.4.1.
+func (s *Spool) expire() bool {
+	s.mu.Lock()
+	e, rows := s.index.expired(s.now(), s.o.Lifetime)
+	if e == nil || s.closed {
+		s.mu.Unlock()
+		return false
+	}
+	l := &Lease{spool: s, holder: "expiry"}
+	for _, r := range rows {
+		s.index.lift(r)
+	}
+	s.own(l, rows)
+	s.mu.Unlock()
+	if err := s.fill(l); err != nil {
+		l.Release()
+		return true
+	}
+	verdicts := make([]Verdict, len(rows))
+	tries := s.lasts(rows)
+	for i := range verdicts {
+		verdicts[i] = Verdict{Failed: true, Reply: expired(tries[i])}
+	}
+	err := s.settle(l, verdicts, func(i int) Failed {
+		f := Failed{Recipient: l.Envelope.Recipients[i], Reply: verdicts[i].Reply, Remote: tries[i].remote}
+		if tries[i].at != 0 {
+			f.LastTry = time.UnixMilli(tries[i].at)
+		}
+		return f
+	})
+	if err != nil {
+		s.o.Log.Warn("expiry not recorded", "id", e.id, "error", err)
+		return false
+	}
+	s.o.Log.Info("delivery time expired", "id", e.id, "recipients", len(rows))
+	return true
+}
+
+// expired is what a recipient fails with whose lifetime is over.
+func expired(l last) smtp.Reply {
+	r := smtp.Reply{Code: 554, Enhanced: [3]int{5, 4, 7}, Text: "delivery time expired"} // RFC 3463 §3.5: X.4.7
+	if l.reply.Code != 0 {
+		r.Text += "; last answer: " + l.reply.Error()
+	}
+	return r
+}
+
+// lasts reads what the last tries of rows of one message met; zero for those that were never tried or cannot be read.
+func (s *Spool) lasts(rows []*row) []last {
+	all := make([]last, len(rows))
+	s.mu.Lock()
+	places := make([]wal.Position, len(rows))
+	for i, r := range rows {
+		places[i] = r.reply
+	}
+	s.mu.Unlock()
+	for i, r := range rows {
+		all[i] = s.lastTry(r.entry, r.number, places[i])
+	}
+	return all
+}
+
+// removeBodies removes the bodies that no record refers to any more.
+func (s *Spool) removeBodies() {
+	s.mu.Lock()
+	reap := s.reap
+	s.reap = nil
+	s.mu.Unlock()
+	for _, r := range reap {
+		if r.by.Wait() == nil {
+			s.o.FS.Remove(s.bodyPath(r.id)) // else the next Open does it
+		}
+	}
+}

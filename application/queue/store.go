@@ -1,0 +1,213 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/smtp"
+	"bothy/lib/wal"
+)
+
+// Spool is the Store of one machine: a log of records, files for large bodies, and an index in memory.
+//
+// Locks: mu guards the index and orders the log's records about the same recipient; callers.mu may be taken under it.
+type Spool struct {
+	o       Options
+	log     *wal.Log
+	buffers sync.Pool // of *buffer
+	callers callers
+	wake    chan struct{} // holds one when Run has something to do
+	routes  atomic.Uint64 // counts calls of Reroute
+
+	accepted atomic.Uint64
+	broken   atomic.Pointer[error] // why nothing is accepted any more
+	moving   sync.Mutex            // one compaction at a time; taken before mu
+
+	mu      sync.Mutex
+	index   *index
+	fence   uint64
+	planned int64    // when Run means to look again, milliseconds since 1970
+	unsaved [][]byte // records for which the disk had no room, in order; no later one overtakes them
+	reap    []reaped // bodies to remove
+	closed  bool
+}
+
+// buffer is the memory of one message on its way through.
+type buffer struct{ head, body []byte }
+
+// reaped is a body's file that can go when the record of its last settlement is durable.
+type reaped struct {
+	id message.ID
+	by wal.Pending
+}
+
+var _ Store = (*Spool)(nil)
+
+// Open recovers the spool in o.Dir, which is made when missing. It fails when another process has it.
+func Open(ctx context.Context, o Options) (*Spool, error) {
+	o.defaults()
+	s := &Spool{o: o, wake: make(chan struct{}, 1), fence: uint64(o.Now().UnixMicro())}
+	s.buffers.New = func() any { return s.newBuffer() }
+	s.index = newIndex(s.callers.tell)
+	if err := o.FS.Mkdir(path.Join(o.Dir, bodyDir)); err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	start := time.Now()
+	log, err := wal.Open(wal.Options{
+		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage,
+	}, func(p wal.Position, b []byte) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.replay(p, b)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	s.log = log
+	if err := s.recover(); err != nil {
+		log.Close()
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	o.Log.Info("spool opened", "dir", o.Dir, "recipients", s.index.waiting, "messages", len(s.index.messages), "took", time.Since(start))
+	return s, nil
+}
+
+const (
+	logDir    = "log"
+	minBuffer = 16 << 10 // octets of memory for a message before its size is known
+)
+
+func (s *Spool) newBuffer() *buffer {
+	return &buffer{body: make([]byte, 0, min(minBuffer, s.o.Config.InlineBody+1))}
+}
+
+// Close ends the spool: leases are lost, what was settled is on disk. Whoever listens on Due is told the end.
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.drain()
+	s.mu.Unlock()
+	s.callers.close()
+	err := s.log.Close()
+	if err == nil {
+		s.removeBodies()
+	}
+	return err
+}
+
+// Stats are counters since Open and gauges.
+type Stats struct {
+	Accepted uint64 // messages
+	Messages int    // waiting
+	Waiting  int    // recipients
+	Live     int64  // octets of the log that hold waiting messages
+	Log      wal.Stats
+}
+
+// Stats returns the counters.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{
+		Accepted: s.accepted.Load(), Messages: len(s.index.messages), Waiting: s.index.waiting, Live: s.index.live,
+		Log: s.log.Stats(),
+	}
+}
+
+func (s *Spool) now() int64 { return s.o.Now().UnixMilli() }
+
+// remind wakes Run when it means to sleep longer than it may. The caller holds mu.
+func (s *Spool) remind() {
+	if next := s.index.next(); next != 0 && next < s.planned || s.index.died >= s.o.Config.SegmentSize/2 {
+		s.poke()
+	}
+}
+
+// poke wakes Run.
+func (s *Spool) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// The replies of Accept.
+var (
+	replyFull   = smtp.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "no room on the disk, try again later"} // RFC 3463 §3.4: X.3.1
+	replyBroken = smtp.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "mail cannot be stored now, try again later"}
+	replyMany   = smtp.Reply{Code: 452, Enhanced: [3]int{4, 5, 3}, Text: "too many recipients for one message"} // RFC 5321 §4.5.3.1.10
+	replyNobody = smtp.Reply{Code: 554, Enhanced: [3]int{5, 5, 1}, Text: "no valid recipients"}                 // RFC 5321 §3.3
+)
+
+// storageError turns an error of the file system into the reply for it.
+func (s *Spool) storageError(err error) error {
+	switch {
+	case wal.IsFull(err):
+		return replyFull
+	case errors.Is(err, wal.ErrTooLarge):
+		return replyMany
+	}
+	s.o.Log.Error("mail not stored", "error", err)
+	return replyBroken
+}
+
+// breakDown notes that a sync failed: nobody knows what the disk holds, so nothing is accepted from now on.
+func (s *Spool) breakDown(err error) error {
+	if s.broken.CompareAndSwap(nil, &err) {
+		s.o.Log.Error("spool accepts no more mail: the disk failed", "error", err)
+	}
+	return replyBroken
+}
+
+// room reports as a reply why nothing can be accepted now.
+func (s *Spool) room() error {
+	if s.broken.Load() != nil {
+		return replyBroken
+	}
+	free, err := s.o.FS.Free(s.o.Dir)
+	if err != nil {
+		return s.storageError(err)
+	}
+	if free < s.o.Config.FreeSpace {
+		return replyFull
+	}
+	return nil
+}
+
+// save appends a record about recipients, not waiting for the disk, and in the order of calls. Without room it is kept for later.
+// The caller holds mu. The error is that of a dead log.
+func (s *Spool) save(rec []byte) (wal.Pending, error) {
+	if s.drain() == nil {
+		p, err := s.log.Append(rec)
+		if !wal.IsFull(err) {
+			return p, err
+		}
+	}
+	s.unsaved = append(s.unsaved, slices.Clone(rec))
+	return wal.Pending{}, s.log.Err()
+}
+
+// drain appends what found no room before. The caller holds mu.
+func (s *Spool) drain() error {
+	for len(s.unsaved) > 0 {
+		if _, err := s.log.Append(s.unsaved[0]); err != nil {
+			return err
+		}
+		s.unsaved = s.unsaved[1:]
+	}
+	s.unsaved = nil
+	return nil
+}

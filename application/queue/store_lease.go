@@ -1,0 +1,340 @@
+package queue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"bothy/application/message"
+	"bothy/lib/wal"
+)
+
+// maxLeased bounds the recipients of one lease.
+const maxLeased = 1000
+
+// Lease takes the oldest due message of a lane with its recipients there that are due, at most 1000; nil when there is none. It fails
+// when the log is dead: what is delivered then could not be remembered.
+func (s *Spool) Lease(name Lane, holder string) (*Lease, error) {
+	for {
+		if err := s.log.Err(); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		l := &Lease{spool: s, holder: holder}
+		rows := s.index.take(name, maxLeased, l, s.now())
+		if rows == nil || s.closed {
+			s.mu.Unlock()
+			return nil, nil
+		}
+		s.own(l, rows)
+		s.mu.Unlock()
+		if err := s.fill(l); err == nil {
+			return l, nil
+		}
+		l.Release() // the message is damaged: it stays where it is, and nobody gets it
+	}
+}
+
+// own makes rows, all of one message, those of a lease. The caller holds mu.
+func (s *Spool) own(l *Lease, rows []*row) {
+	s.fence++
+	l.Fence, l.rows, l.entry = s.fence, rows, rows[0].entry
+	l.Size, l.Accepted = l.entry.size, time.UnixMilli(l.entry.accepted)
+	l.Attempts = make([]int, len(rows))
+	for i, r := range rows {
+		r.lease = l
+		l.Attempts[i] = int(r.attempts)
+	}
+}
+
+// fill gives a lease its envelope.
+func (s *Spool) fill(l *Lease) error {
+	r, _, err := s.load(l.entry)
+	if err != nil {
+		return err
+	}
+	l.Envelope = r.Envelope
+	l.Envelope.Recipients = make([]message.Recipient, len(l.rows))
+	for i, row := range l.rows {
+		if l.Envelope.Recipients[i], err = r.recipient(row.number); err != nil {
+			s.spoil(l.entry, err)
+			return err
+		}
+	}
+	return nil
+}
+
+// recipient returns the recipient with a number.
+func (r *record) recipient(number uint32) (message.Recipient, error) {
+	i, ok := slices.BinarySearchFunc(r.states, number, func(w waiting, n uint32) int { return int(int64(w.number) - int64(n)) })
+	if !ok {
+		return message.Recipient{}, fmt.Errorf("%w: no recipient %d", errDamaged, number)
+	}
+	return r.Recipients[i], nil
+}
+
+// load reads the record of a message, wherever it is now, and its body unless that is in a file of its own. The memory is the caller's.
+func (s *Spool) load(e *entry) (*record, []byte, error) {
+	for {
+		s.mu.Lock()
+		place, length := e.place, e.length
+		s.mu.Unlock()
+		b, err := s.log.Read(place, make([]byte, 0, max(length+recordSlack, minRead)))
+		if errors.Is(err, wal.ErrGone) {
+			s.mu.Lock()
+			moved := e.place != place
+			s.mu.Unlock()
+			if moved {
+				continue
+			}
+		}
+		if err == nil {
+			r, body, perr := parseMessage(b)
+			if perr == nil && r.ID == e.id && (r.apart || int64(len(body)) == r.size) {
+				return r, body, nil
+			}
+			err = fmt.Errorf("%w: record at %v: %w", errDamaged, place, perr)
+		}
+		s.spoil(e, err)
+		return nil, nil, err
+	}
+}
+
+const (
+	recordSlack = 64      // room for what the log keeps in front of a record
+	minRead     = 4 << 10 // octets of memory for reading a record
+)
+
+// spoil takes a message that cannot be read out of circulation.
+func (s *Spool) spoil(e *entry, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.damaged || e.live == 0 {
+		return
+	}
+	s.o.Log.Error("damaged message set aside", "id", e.id, "error", err)
+	s.index.spoil(e)
+}
+
+// spoil keeps every row of a message from being served.
+func (x *index) spoil(e *entry) {
+	e.damaged = true
+	for i := range e.rows {
+		x.lift(&e.rows[i])
+	}
+}
+
+// openBody opens the body of a message.
+func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
+	if !e.apart {
+		_, body, err := s.load(e)
+		if err != nil {
+			return nil, err
+		}
+		r := new(inlineReader)
+		r.Reset(body)
+		return r, nil
+	}
+	f, err := s.o.FS.Open(s.bodyPath(e.id))
+	if err != nil {
+		s.spoil(e, err)
+		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	return &bodyReader{file: f, id: e.id, left: e.size, damaged: func(err error) { s.spoil(e, err) }}, nil
+}
+
+// release ends a lease without a verdict.
+func (s *Spool) release(l *Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	for _, r := range l.held() {
+		s.index.free(r, s.now())
+	}
+}
+
+// held returns the rows that the lease still holds.
+func (l *Lease) held() []*row {
+	var rows []*row
+	for _, r := range l.rows {
+		if r.lease == l {
+			rows = append(rows, r)
+		}
+	}
+	return rows
+}
+
+// settle ends a lease with its verdicts. failed tells of the recipient at an index what the notice is to say.
+func (s *Spool) settle(l *Lease, v []Verdict, failed func(i int) Failed) error {
+	if len(v) != len(l.rows) {
+		return fmt.Errorf("queue: %d verdicts for %d recipients", len(v), len(l.rows))
+	}
+	var failures []Failed
+	for i := range v {
+		if v[i].Failed && !v[i].Done {
+			failures = append(failures, failed(i))
+		}
+	}
+	s.mu.Lock()
+	held := !l.ended && !s.closed && len(l.held()) > 0
+	l.ended = true
+	if held && len(failures) > 0 {
+		l.entry.busy++
+	}
+	s.mu.Unlock()
+	switch {
+	case !held:
+		return ErrFenced
+	case len(failures) > 0:
+		return s.settleFailed(l, v, failures)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.save(appendUpdate(nil, s.changes(l, v), nil))
+	s.apply(l, v, p)
+	return err
+}
+
+// changes puts the verdicts on the rows that the lease still holds into the form of the log. The caller holds mu.
+func (s *Spool) changes(l *Lease, v []Verdict) []change {
+	gone := change{id: l.entry.id, outcome: outcomeGone}
+	var all []change
+	for i, r := range l.rows {
+		switch {
+		case r.lease != l:
+		case v[i].Done || v[i].Failed:
+			gone.numbers = append(gone.numbers, r.number)
+		default:
+			all = append(all, change{
+				id: l.entry.id, numbers: []uint32{r.number}, outcome: outcomeDeferred,
+				attempts: moreAttempts(r.attempts), when: retryTime(v[i].Retry),
+				last: last{at: s.now(), reply: v[i].Reply, remote: v[i].Remote},
+			})
+		}
+	}
+	if len(gone.numbers) > 0 {
+		all = append(all, gone)
+	}
+	return all
+}
+
+func moreAttempts(n uint16) uint16 { return max(n, n+1) }
+
+func retryTime(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(0, t.UnixMilli())
+}
+
+// apply does to the index what the record at p says. The caller holds mu.
+func (s *Spool) apply(l *Lease, v []Verdict, p wal.Pending) {
+	now := s.now()
+	last := false
+	for i, r := range l.rows {
+		switch {
+		case r.lease != l:
+		case v[i].Done || v[i].Failed:
+			last = s.index.settle(r) || last
+		default:
+			r.attempts, r.when, r.reply = moreAttempts(r.attempts), retryTime(v[i].Retry), p.Position
+			l.entry.changes++
+			s.index.free(r, now)
+		}
+	}
+	if last {
+		s.bury(l.entry, p)
+	}
+	s.remind()
+}
+
+// bury lets the body of a message that is gone be removed once the record at p is durable. The caller holds mu.
+func (s *Spool) bury(e *entry, p wal.Pending) {
+	if e.apart && p.Position != (wal.Position{}) { // else the next Open removes it
+		s.reap = append(s.reap, reaped{e.id, p})
+		s.poke()
+	}
+}
+
+// failureRetry is when a failure that could not be written down is tried again.
+const failureRetry = time.Minute
+
+// settleFailed is settle where recipients fail: the failure and its notice are one record, durable before anything is changed in memory.
+func (s *Spool) settleFailed(l *Lease, v []Verdict, failures []Failed) error {
+	notice, body, err := s.compose(l, failures)
+	var p wal.Pending
+	var length int
+	if err == nil {
+		s.mu.Lock()
+		rec := appendUpdate(nil, s.changes(l, v), notice)
+		length = len(rec) + len(body)
+		if err = s.drain(); err == nil {
+			p, err = s.log.Append(rec, body)
+		}
+		s.mu.Unlock()
+		if err == nil {
+			err = p.Wait()
+		}
+	}
+	if err == nil && notice != nil {
+		s.accepted.Add(1)
+		s.publish(notice, p.Position, length)
+	}
+	s.mu.Lock()
+	l.entry.busy--
+	if err == nil {
+		s.apply(l, v, p)
+		s.mu.Unlock()
+		return nil
+	}
+	for _, r := range l.held() {
+		r.when = s.now() + failureRetry.Milliseconds()
+		s.index.free(r, s.now())
+	}
+	s.remind()
+	s.mu.Unlock()
+	if notice != nil {
+		s.forget(notice, wal.IsFull(err) || errors.Is(err, wal.ErrTooLarge))
+	}
+	return fmt.Errorf("queue: failure not recorded: %w", err)
+}
+
+// maxNoticeHeader bounds the header section handed to the Notifier, in octets.
+const maxNoticeHeader = 64 << 10
+
+// compose has the Notifier make the notice, reserves its ID, and puts a large body into a file; body is what is left for the
+// record. The notice is nil when none is due.
+func (s *Spool) compose(l *Lease, failures []Failed) (notice *record, body []byte, err error) {
+	if s.o.Notifier == nil {
+		return nil, nil, nil
+	}
+	header, err := s.header(l.entry, maxNoticeHeader)
+	if err != nil {
+		s.o.Log.Warn("notice without the header of its message", "id", l.entry.id, "error", err)
+	}
+	env := l.Envelope.Clone()
+	now := s.o.Now()
+	composed, content := s.o.Notifier.Failure(&env, failures, header, now)
+	if composed == nil || len(composed.Recipients) == 0 {
+		return nil, nil, nil
+	}
+	notice = &record{Envelope: composed.Clone(), accepted: now.UnixMilli(), size: int64(len(content))}
+	if notice.ID.IsZero() {
+		notice.ID = message.NewID(now)
+	}
+	if err := s.reserve(notice.ID); err != nil {
+		return nil, nil, err
+	}
+	b := s.newBuffer()
+	if err := s.readBody(notice, b, bytes.NewReader(content)); err != nil {
+		s.forget(notice, true)
+		return nil, nil, err
+	}
+	return notice, b.body, nil
+}
