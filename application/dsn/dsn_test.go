@@ -21,6 +21,8 @@ import (
 	"bothy/application/smtp"
 )
 
+var _ queue.Notifier = (*Composer)(nil)
+
 var update = flag.Bool("update", false, "write the golden files anew")
 
 var (

@@ -13,6 +13,11 @@ import (
 	"bothy/lib/transcript"
 )
 
+var (
+	_ smtp.Policy   = (*Policy)(nil)
+	_ smtp.Acceptor = (*Acceptor)(nil)
+)
+
 // keeperOnly knows one account and no TLS; sasl has the real mechanisms.
 type keeperOnly struct{}
 
