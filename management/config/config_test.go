@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -422,6 +423,45 @@ func TestVerify(t *testing.T) {
 }
 
 type loop struct{ Next *loop }
+
+func TestPeek(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "bothy.toml"), full, 0o600)
+	var h house
+	if err := Peek(file, &h); err != nil || h.Odmr.Password != hidden {
+		t.Errorf("%v, password %q", err, h.Odmr.Password)
+	}
+	if err := Load(file, &h); err == nil {
+		t.Error("loaded without the secret's file")
+	}
+}
+
+// A check names the key it means; the error stands where that key does.
+func TestCheckPlace(t *testing.T) {
+	var r routes
+	_, err := load("f", []byte("via.\"a.example\" = 'x'\n[[list]]\n[[list]]\nn = 1\n"), &r, secrets{})
+	want := "f:1:19: via.\"a.example\": bad\nf:4:5: list[2].n: bad\nf:1:1: nowhere.at: bad"
+	if err == nil || !sameLines(err.Error(), want) {
+		t.Errorf("got\n%v", err)
+	}
+}
+
+type routes struct {
+	Via  map[string]string
+	List []struct{ N int }
+}
+
+func (*routes) CheckConfig(report func(string, error)) {
+	for _, key := range []string{`via."a.example"`, "list[2].n", "nowhere.at"} {
+		report(key, errors.New("bad"))
+	}
+}
+
+func sameLines(a, b string) bool {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	slices.Sort(x)
+	slices.Sort(y)
+	return slices.Equal(x, y)
+}
 
 func TestMissingFile(t *testing.T) {
 	if err := Load(filepath.Join(t.TempDir(), "none.toml"), &house{}); !errors.Is(err, os.ErrNotExist) {

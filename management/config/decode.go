@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -313,17 +314,20 @@ func (d *decoder) check(v reflect.Value, n *node, at string) {
 	}
 }
 
-// find walks a dotted path such as "customer[2].domains" as far as the file goes; nil when not even its first key is there.
+// step matches one piece of a path that a check reports: name, "quoted name", each with or without [index].
+var step = regexp.MustCompile(`^\.?("[^"]*"|[^.\["]+)(?:\[(\d+)\])?`)
+
+// find walks a path such as `customer[2].domains` or `via."a.example"` as far as the file goes; nil when not even its first key is
+// there.
 func (n *node) find(path string) *node {
 	var found *node
-	for _, name := range strings.Split(path, ".") {
-		name, index, _ := strings.Cut(name, "[")
-		n = n.child(name)
-		if i, err := strconv.Atoi(strings.TrimSuffix(index, "]")); err == nil && n != nil && i >= 1 && i <= len(n.items) {
-			n = n.items[i-1]
-		}
-		if n == nil {
+	for m := step.FindStringSubmatch(path); m != nil; m = step.FindStringSubmatch(path) {
+		path = path[len(m[0]):]
+		if n = n.child(strings.Trim(m[1], `"`)); n == nil {
 			return found
+		}
+		if i, err := strconv.Atoi(m[2]); err == nil && i >= 1 && i <= len(n.items) {
+			n = n.items[i-1]
 		}
 		found = n
 	}

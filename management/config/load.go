@@ -33,11 +33,23 @@ func Check(file string, into any) (warnings Errors, err error) {
 	return warnings, err
 }
 
+// Peek is Load for those who need no secrets and may not be allowed to read them: those that are given by file or environment are
+// "(hidden)", without a look at where they are.
+func Peek(file string, into any) error {
+	data, _, err := readFile(file, maxFile)
+	if err != nil {
+		return err
+	}
+	_, err = load(file, data, into, secrets{peek: true})
+	return err
+}
+
 // secrets is where secrets come from, and how open the config file is itself.
 type secrets struct {
 	file func(name string, most int64) ([]byte, os.FileMode, error)
 	env  func(name string) (string, bool)
 	mode os.FileMode
+	peek bool // do not look
 }
 
 func load(file string, data []byte, into any, s secrets) (Errors, error) {
@@ -102,6 +114,8 @@ func (d *decoder) secret(k *key, v reflect.Value, n *node, at string) {
 		d.absent(k, n, at)
 	case given.kind != text:
 		d.fail(given.at, at, "wants text in quotes, not "+k.shown(given), "")
+	case by != k.name && d.secrets.peek:
+		v.SetString(hidden)
 	case by == k.name:
 		d.inline(k, v, given, at)
 	case by == k.name+fileSuffix:
