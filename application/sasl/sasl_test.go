@@ -62,10 +62,8 @@ func (h house) Certificate(_ context.Context, cert *x509.Certificate) (string, e
 	return "", ErrCredentials
 }
 
-var everything = []string{EXTERNAL, SCRAMSHA256Plus, SCRAMSHA256, PLAIN, LOGIN, CRAMMD5}
-
 func newAuthenticator() *Authenticator {
-	return &Authenticator{Accounts: newHouse(), Hostname: "light.example", Allowed: everything}
+	return &Authenticator{Accounts: newHouse(), Hostname: "light.example", Allowed: All()}
 }
 
 var plainChannel = Channel{Peer: netip.MustParseAddr("192.0.2.1")}
@@ -216,7 +214,7 @@ func TestMechanisms(t *testing.T) {
 		if got := strings.Join(a.Mechanisms(test.ch), " "); got != test.want {
 			t.Errorf("allowed %v: got %s, want %s", test.allowed, got, test.want)
 		}
-		for _, name := range append(everything, "", "X-OURS", "ANONYMOUS") {
+		for _, name := range append(All(), "", "X-OURS", "ANONYMOUS") {
 			_, err := a.Start(strings.ToLower(name), test.ch)
 			if listed := slices.Contains(a.Mechanisms(test.ch), name); listed != (err == nil) {
 				t.Errorf("%q listed %v, but Start: %v", name, listed, err)
@@ -354,8 +352,8 @@ func TestTemporary(t *testing.T) {
 	state := near.TLS
 	h := newHouse()
 	h.broken = errors.New("disk on fire")
-	a := &Authenticator{Accounts: h, Allowed: everything}
-	for _, mechanism := range everything {
+	a := &Authenticator{Accounts: h, Allowed: All()}
+	for _, mechanism := range All() {
 		if mechanism == SCRAMSHA256 {
 			near = Channel{} // else the client says, rightly, that PLUS was hidden from it
 		} else {
@@ -494,7 +492,7 @@ func BenchmarkLogin(b *testing.B) {
 		b.Fatal(err)
 	}
 	v.CRAMSecret = []byte("password")
-	a := &Authenticator{Accounts: house{verifiers: map[string]Verifier{"keeper": v}}, Allowed: everything}
+	a := &Authenticator{Accounts: house{verifiers: map[string]Verifier{"keeper": v}}, Allowed: All()}
 	for _, mechanism := range []string{PLAIN, CRAMMD5} {
 		b.Run(mechanism, func(b *testing.B) {
 			for b.Loop() {

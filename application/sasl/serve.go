@@ -27,8 +27,11 @@ type Authenticator struct {
 	key  []byte
 }
 
+// All returns every mechanism there is here, best first: what Allowed is where CRAM-MD5 has to be offered (RFC 2645 §5.1.2).
+func All() []string { return append(byDefault(), CRAMMD5) }
+
 // byDefault is what an Authenticator offers when it is not told, best first.
-var byDefault = []string{EXTERNAL, SCRAMSHA256Plus, SCRAMSHA256, PLAIN, LOGIN}
+func byDefault() []string { return []string{EXTERNAL, SCRAMSHA256Plus, SCRAMSHA256, PLAIN, LOGIN} }
 
 // Mechanisms lists what may be used on ch, best first: nothing that shows the password before TLS.
 func (a *Authenticator) Mechanisms(ch Channel) []string {
@@ -90,7 +93,7 @@ func (a *Authenticator) Password(ctx context.Context, ch Channel, username, pass
 
 func (a *Authenticator) allowed() []string {
 	if len(a.Allowed) == 0 {
-		return byDefault
+		return byDefault()
 	}
 	return a.Allowed
 }
