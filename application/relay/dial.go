@@ -30,8 +30,11 @@ type session struct {
 	conn   *smtp.Conn
 	remote string
 	limits limits
-	sent   int // messages
+	sent   int // transactions
 }
+
+// full reports whether the server takes no further transaction in this session (RFC 9422 §4.1).
+func (s *session) full() bool { return s.limits.mails > 0 && s.sent >= s.limits.mails }
 
 const quitTimeout = 2 * time.Second // nothing is lost without the reply to QUIT
 

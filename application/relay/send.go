@@ -15,7 +15,6 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 	r, s := w.relay, w.session
 	flaps, reused := r.flaps.Load(), s.sent > 0
 	replies, err := r.transfer(hard, s, lease)
-	s.sent++
 	answered := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 && reply.Code != closing })
 	over := err != nil || slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code == closing })
 	excused := hard.Err() != nil || flaps != r.flaps.Load()
@@ -59,7 +58,7 @@ func (w *worker) reckon(answered, over bool) {
 	case over:
 		w.lost++
 	}
-	if s := w.session; s != nil && s.limits.mails > 0 && s.sent >= s.limits.mails { // RFC 9422 §4.1
+	if s := w.session; s != nil && s.full() {
 		s.quit()
 		w.session = nil
 	}
@@ -71,6 +70,12 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 	all := lease.Envelope.Recipients
 	replies := make([]smtp.Reply, len(all))
 	for from := 0; from < len(all); from += s.limits.recipients {
+		if from > 0 && s.full() {
+			for i := from; i < len(all); i++ {
+				replies[i] = smtp.Reply{Code: 452, Enhanced: [3]int{4, 5, 3}, Text: "more recipients than the server takes in one session"}
+			}
+			return replies, nil
+		}
 		to := min(from+s.limits.recipients, len(all))
 		env := lease.Envelope
 		env.Recipients = all[from:to]
@@ -82,6 +87,7 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 			}
 			return replies, nil
 		}
+		s.sent++
 		got, err := s.client.Send(ctx, &env, body, lease.Size)
 		body.Close()
 		copy(replies[from:to], got)
