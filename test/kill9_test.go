@@ -53,7 +53,6 @@ smarthost = %q
 relay_from = ["127.0.0.0/8"]
 [relay]
 tls = "none"
-retry_first = "1s"
 `, filepath.Join(dir, "data"), listen, sink)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
