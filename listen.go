@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,6 +20,11 @@ type port struct {
 	address string
 	tls     bool // TLS from the first octet (RFC 8314 §3.3)
 }
+
+func (p port) name() string { return p.service + " " + p.network + " " + p.address }
+
+// zeroPort reports whether the kernel chooses the port: such an address may stand twice.
+func zeroPort(address string) bool { return strings.HasSuffix(address, ":0") }
 
 // server answers the connections of one service.
 type server struct {

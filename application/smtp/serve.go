@@ -26,6 +26,9 @@ var errQuit = errors.New("smtp: QUIT")
 func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 	s := &Session{Conn: c, Peer: c.Peer(), server: srv, limits: srv.Limits.or(), state: fresh}
 	s.table, s.log = commands, srv.Log
+	if srv.Identify != nil {
+		s.Identity = srv.Identify(c.Conn)
+	}
 	if srv.Protocol == Held {
 		s.table = heldCommands
 	}
@@ -76,6 +79,9 @@ func (s *Session) step(ctx context.Context) error {
 	line, err := s.readLine(ctx)
 	switch {
 	case errors.Is(err, errLineLength):
+		if _, ok := cutPrefixFold(string(line), "AUTH "); ok { // RFC 4954 §6
+			return s.answer(nil, replyAuthLong, nil)
+		}
 		return s.answer(nil, replyTooLong, nil)
 	case errors.Is(err, errLineEnd):
 		return s.answer(nil, replyLineEnd, nil)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/netip"
 	"time"
 
@@ -36,6 +37,10 @@ type Server struct {
 	// ShowSubmitter puts the client's name and address in the Received field of the protocol Submission too. Without it
 	// the field does not tell where the person sits (RFC 5321 §4.4 deviation: it says SHOULD).
 	ShowSubmitter bool
+
+	// Identify names the account of a peer that the operating system vouches for, such as the user at the other end of a unix
+	// socket; empty when it cannot. Nil: peers log in with AUTH.
+	Identify func(net.Conn) string
 }
 
 // Protocol chooses the command table.

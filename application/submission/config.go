@@ -4,8 +4,8 @@ import "bothy/application/smtp"
 
 // Config of the submission service.
 type Config struct {
-	Listen     []string    `doc:"Addresses to listen on for submission with STARTTLS (RFC 6409 §3.1)." default:":587"`
-	ListenTLS  []string    `toml:"listen_tls" doc:"Addresses to listen on for submission that begins with TLS (RFC 8314 §3.3)." default:":465"`
+	Listen     []string    `doc:"Addresses to listen on for submission with STARTTLS (RFC 6409 §3.1). Empty: nowhere." example:":587"`
+	ListenTLS  []string    `toml:"listen_tls" doc:"Addresses to listen on for submission that begins with TLS (RFC 8314 §3.3). Empty: nowhere." example:":465"`
 	Plaintext  bool        `doc:"Let clients log in and send without TLS. Their mail, and what their mechanism shows, is then readable on the way."`
 	Mechanisms []string    `doc:"SASL mechanisms offered, best first; empty: all but CRAM-MD5."`
 	AnySender  bool        `doc:"Let every account send in any name, in MAIL FROM and in From and Sender fields (RFC 6409 §6.1 refuses that with 550 5.7.1)."`

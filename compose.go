@@ -1,0 +1,292 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"bothy/application/mailbox"
+	"bothy/application/message"
+	"bothy/application/odmr"
+	"bothy/application/pop3"
+	"bothy/application/queue"
+	"bothy/application/relay"
+	"bothy/application/sasl"
+	"bothy/application/smtp"
+	"bothy/application/submission"
+	"bothy/management/admin"
+)
+
+// compose turns a configuration into services and the units that run them. It has no effect yet.
+func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
+	next := &composition{cfg: cfg, certs: new(certificates), services: map[string]server{}}
+	if err := next.certs.load(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now()); err != nil {
+		return nil, nil, err
+	}
+	s.composeServers(next)
+	units := map[string]unit{}
+	for _, p := range cfg.ports() {
+		units["port "+p.name()] = s.listenUnit(p, cfg.StopGrace)
+	}
+	if err := s.composeMovers(next, units); err != nil {
+		return nil, nil, err
+	}
+	return next, units, nil
+}
+
+// composeServers makes what answers connections.
+func (s *Site) composeServers(next *composition) {
+	cfg, log := next.cfg, s.env.Log
+	add := func(name, refuse string, askClient bool, serve func(context.Context, net.Conn) error) {
+		next.services[name] = server{serve: serve, refuse: refuse, tls: next.certs.server(askClient), limits: cfg.Connections}
+	}
+	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
+	accept := s.watched(s.spool)
+
+	border := &smtp.Server{
+		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: next.certs.server(false),
+		Policy: s.router.Border(), Accept: accept, Limits: cfg.SMTP.Limits, Log: log.With("service", "smtp"), Now: s.env.Now,
+	}
+	add("smtp", smtpBusy, false, overSMTP(border))
+
+	var rights submission.Directory = s.directory
+	if cfg.Submission.AnySender {
+		rights = submission.Anyone{}
+	}
+	submit := &smtp.Server{
+		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: next.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
+		Auth:   s.logins(cfg, cfg.Submission.Mechanisms),
+		Policy: &submission.Policy{Directory: rights},
+		Accept: &submission.Acceptor{Next: accept, Directory: rights, Hostname: cfg.Hostname, HeaderSize: cfg.Submission.HeaderSize, Now: s.env.Now},
+		Limits: cfg.Submission.Limits, Log: log.With("service", "submission"), Now: s.env.Now,
+	}
+	add("submission", smtpBusy, true, overSMTP(submit))
+
+	provider := &odmr.Provider{
+		Hostname: cfg.Hostname, TLS: next.certs.server(true),
+		Auth:      s.logins(cfg, sasl.All()),
+		Directory: s.directory, Queue: s.spool, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
+	}
+	add("odmr", smtpBusy, true, provider.Serve)
+
+	reader := &pop3.Server{
+		Hostname: cfg.Hostname, TLS: next.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
+		Config: cfg.POP3, Log: log.With("service", "pop3"),
+	}
+	add("pop3", "-ERR [SYS/TEMP] too many connections, come back later\r\n", false, reader.Serve) // RFC 3206 §4
+
+	local := &smtp.Server{
+		Hostname: cfg.Hostname, Protocol: smtp.Submission, Identify: localUser,
+		Policy: &submission.Policy{Directory: submission.Anyone{}},
+		Accept: &submission.Acceptor{Next: accept, Directory: submission.Anyone{}, Hostname: cfg.Hostname, HeaderSize: cfg.Submission.HeaderSize, Now: s.env.Now},
+		Limits: cfg.Submission.Limits, Log: log.With("service", "local"), Now: s.env.Now,
+	}
+	add("local", smtpBusy, false, overSMTP(local))
+}
+
+// logins offers the mechanisms over the directory's accounts; all services count a peer's failures together.
+func (s *Site) logins(cfg Config, mechanisms []string) *sasl.Authenticator {
+	return &sasl.Authenticator{
+		Accounts: s.directory, Hostname: cfg.Hostname, Allowed: mechanisms, Throttle: &s.throttle, Secret: s.directory.Secret(),
+	}
+}
+
+func overSMTP(srv *smtp.Server) func(context.Context, net.Conn) error {
+	return func(ctx context.Context, conn net.Conn) error { return srv.Serve(ctx, smtp.NewConn(conn)) }
+}
+
+// localUser names who is at the other end of the local submission socket: the kernel says so, no password is needed.
+func localUser(conn net.Conn) string {
+	peer, err := admin.PeerOf(conn)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("uid:%d", peer.UID)
+}
+
+// composeMovers makes what moves mail by itself.
+func (s *Site) composeMovers(next *composition, units map[string]unit) error {
+	cfg, log := next.cfg, s.env.Log
+	// The spool's timers, the admin socket and the follower of link events stay as long as the site.
+	units["spool"] = unit{run: s.spool.Run, grace: cfg.StopGrace}
+	units["link events"] = unit{run: s.followLink, grace: cfg.StopGrace}
+	units["admin"] = s.adminUnit(cfg)
+
+	source, err := cfg.Link.Open(new(net.Dialer).DialContext)
+	if err != nil {
+		return err
+	}
+	units["link"] = unit{spec: cfg.Link, run: func(ctx context.Context) error { return s.link.Run(ctx, source) }, grace: cfg.StopGrace}
+
+	deliverer := &mailbox.Deliverer{
+		Queue: s.spool, Store: s.boxes, Directory: s.directory, Deliveries: cfg.Mailbox.Deliveries,
+		Delivered: func(account string, id message.ID) { s.event(Event{What: Delivered, ID: id, Recipient: account}) },
+		Log:       log.With("service", "mailbox"), Now: s.env.Now,
+	}
+	units["mailbox"] = unit{spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
+
+	out, err := relay.New(relay.Options{
+		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent,
+	}, cfg.Relay, cfg.Route.Smarthost)
+	if err != nil {
+		return err
+	}
+	units["relay"] = unit{spec: []any{cfg.Relay, cfg.Route.Smarthost}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
+
+	if cfg.Fetch.Provider == "" {
+		return nil
+	}
+	// An unchanged customer keeps running, so the composition keeps it too: `bothy fetch` waits for the call it makes.
+	if old := s.current.Load(); old != nil && old.customer != nil && reflect.DeepEqual(old.cfg.Fetch, cfg.Fetch) {
+		next.customer = old.customer
+	} else {
+		next.customer = &odmr.Customer{
+			Hostname: cfg.Hostname, Config: cfg.Fetch, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
+			Watch: s.observeCall(), Log: log.With("service", "fetch"), Now: s.env.Now,
+		}
+	}
+	units["fetch"] = unit{spec: cfg.Fetch, run: next.customer.Run, grace: cfg.StopGrace}
+	return nil
+}
+
+// listenUnit is one open port.
+func (s *Site) listenUnit(p port, grace time.Duration) unit {
+	var ln net.Listener
+	forget := func() {
+		ln.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, p)
+	}
+	return unit{
+		spec: p,
+		open: func() (err error) {
+			if p.network == "unix" {
+				ln, err = admin.Listen(p.address, 0o666) // who may reach the directory may submit
+			} else {
+				ln, err = net.Listen(p.network, p.address)
+			}
+			if err != nil {
+				return explainListen(p, err)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.open[p] = ln
+			return nil
+		},
+		shut: forget,
+		run: func(ctx context.Context) error {
+			defer forget()
+			lookup := func() server { return s.current.Load().services[p.service] }
+			return accept(ctx, ln, p.tls, lookup, grace, s.env.Log.With("service", p.service))
+		},
+		grace: grace + time.Second,
+	}
+}
+
+// explainListen adds the way out to what the kernel says.
+func explainListen(p port, err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w; ports below 1024 need root or CAP_NET_BIND_SERVICE", err)
+	case strings.Contains(err.Error(), "address already in use"):
+		return fmt.Errorf("%w; another program, or another bothy, listens there (see `ss -ltnp`)", err)
+	}
+	return err
+}
+
+// watched is the spool with an event before and after the disk.
+func (s *Site) watched(next smtp.Acceptor) smtp.Acceptor {
+	if s.env.Event == nil {
+		return next
+	}
+	return acceptorFunc(func(ctx context.Context, env *message.Envelope, body io.Reader) error {
+		ended := &ending{Reader: body, onEnd: func() { s.event(Event{What: Received, ID: env.ID, Text: env.ReversePath.String()}) }}
+		if err := next.Accept(ctx, env, ended); err != nil {
+			return err
+		}
+		s.event(Event{What: OnDisk, ID: env.ID})
+		for i := range env.Recipients {
+			to := &env.Recipients[i]
+			lane, what := s.router.Lane(env, to), Routed
+			if lane.Kind() == "odmr" {
+				what = Held
+			}
+			s.event(Event{What: what, ID: env.ID, Recipient: to.Address.String(), Lane: lane})
+		}
+		return nil
+	})
+}
+
+type acceptorFunc func(context.Context, *message.Envelope, io.Reader) error
+
+func (f acceptorFunc) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
+	return f(ctx, env, body)
+}
+
+// ending tells of a reader's first io.EOF.
+type ending struct {
+	io.Reader
+	onEnd func()
+}
+
+func (e *ending) Read(b []byte) (int, error) {
+	n, err := e.Reader.Read(b)
+	if err == io.EOF && e.onEnd != nil {
+		e.onEnd()
+		e.onEnd = nil
+	}
+	return n, err
+}
+
+func (s *Site) sent(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply) {
+	if reply.Positive() {
+		s.event(Event{What: Relayed, ID: id, Recipient: to.String(), Lane: lane, Text: reply.Error()})
+	}
+}
+
+func (s *Site) observeProvider(e odmr.Event) {
+	switch e.What {
+	case odmr.Turned:
+		s.event(Event{What: Turned, Recipient: e.Account})
+	case odmr.Transferred:
+		s.event(Event{What: Relayed, ID: e.ID, Recipient: e.Recipient.String(), Text: e.Reply.Error()})
+	}
+}
+
+// observeCall tells of the start of each call.
+func (s *Site) observeCall() func(odmr.Progress) {
+	last := odmr.Ended
+	return func(p odmr.Progress) { // called from one goroutine at a time
+		if p.Stage == odmr.Asking && last != odmr.Asking {
+			s.event(Event{What: Called})
+		}
+		last = p.Stage
+	}
+}
+
+// followLink tells of the link's changes.
+func (s *Site) followLink(ctx context.Context) error {
+	states, stop := s.link.Watch()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case state := <-states:
+			what := LinkDown
+			if state.Up {
+				what = LinkUp
+			}
+			s.env.Log.Info("link", slog.Bool("up", state.Up), slog.String("why", state.Why))
+			s.event(Event{What: what, Text: state.Why})
+		}
+	}
+}

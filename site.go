@@ -1,0 +1,199 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"bothy/application/directory"
+	"bothy/application/dsn"
+	"bothy/application/mailbox"
+	"bothy/application/odmr"
+	"bothy/application/queue"
+	"bothy/application/route"
+	"bothy/application/sasl"
+	"bothy/operational/link"
+)
+
+// Env is what a running site is given by its surroundings.
+type Env struct {
+	Log    *slog.Logger
+	Now    func() time.Time
+	Reload <-chan Config // new configurations; the first is Run's argument
+	Ready  func(Ports)   // told once every port is open; may be nil
+	Event  func(Event)   // told of every step of every message; must return soon; may be nil
+	Build  string        // the program's version
+}
+
+// Ports are the addresses a site listens on, by service ("smtp", "submission", "odmr", "pop3"); those that begin with TLS have an "s"
+// behind the name.
+type Ports map[string][]string
+
+// Site is a running Bothy.
+type Site struct {
+	env       Env
+	started   time.Time
+	directory *directory.Directory
+	boxes     *mailbox.Store
+	spool     *queue.Spool
+	router    *route.Router
+	link      *link.Link
+	keeper    *keeper
+	throttle  sasl.Throttle // of logins, over all services
+
+	current atomic.Pointer[composition]
+
+	mu   sync.Mutex
+	open map[port]net.Listener
+}
+
+// composition is one configuration made into services: what new connections and calls get.
+type composition struct {
+	cfg      Config
+	certs    *certificates
+	services map[string]server
+	customer *odmr.Customer // nil: this site calls nobody
+}
+
+// Run opens the stores, starts every service of cfg and serves until ctx ends or a part fails; then it stops in order: no new
+// connections, sessions end, mail under way is settled or released, stores close. A configuration that cannot be served
+// whole is an error and nothing has been started.
+func Run(ctx context.Context, cfg Config, env Env) error {
+	s, err := open(ctx, cfg, env)
+	if err != nil {
+		return err
+	}
+	err = s.apply(cfg)
+	if err == nil {
+		if env.Ready != nil {
+			env.Ready(s.ports())
+		}
+		env.Log.Info("bothy is ready", "hostname", cfg.Hostname, "ports", s.ports())
+		err = s.serve(ctx)
+	}
+	stop := s.keeper.stopAll()
+	return errors.Join(err, stop, s.close())
+}
+
+// serve follows reloads until the end.
+func (s *Site) serve(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			s.env.Log.Info("bothy is stopping")
+			return nil
+		case err := <-s.keeper.failed:
+			return err
+		case cfg := <-s.env.Reload:
+			if err := s.apply(cfg); err != nil {
+				s.env.Log.Error("new configuration not taken; the old one stays in force", "err", err)
+				continue
+			}
+			s.env.Log.Info("new configuration in force")
+		}
+	}
+}
+
+// open readies what lasts longer than a configuration.
+func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
+	if env.Log == nil {
+		env.Log = slog.New(slog.DiscardHandler)
+	}
+	if env.Now == nil {
+		env.Now = time.Now
+	}
+	s := &Site{env: env, started: env.Now(), link: link.New("uplink"), keeper: newKeeper(env.Log), open: map[port]net.Listener{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	for _, dir := range []string{cfg.Data, filepath.Dir(cfg.AdminSocket())} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("data: %w", err)
+		}
+	}
+	if s.directory, err = (directory.Options{Log: env.Log}).Open(ctx, cfg.DirectoryFile()); err != nil {
+		return nil, fmt.Errorf("directory: %w", err)
+	}
+	if s.router, err = route.New(cfg.Hostname, s.directory, cfg.Route); err != nil {
+		return nil, err
+	}
+	s.boxes, err = mailbox.Open(filepath.Join(cfg.Data, "mailboxes"), mailbox.Options{
+		Quota: cfg.Mailbox.Quota, Indexes: cfg.Mailbox.Indexes, Log: env.Log, Now: env.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("mailboxes: %w", err)
+	}
+	s.spool, err = queue.Open(ctx, queue.Options{
+		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: &dsn.Composer{Hostname: cfg.Hostname},
+		Config: cfg.Queue, Log: env.Log, Now: env.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return s, nil
+}
+
+// close ends what open began, in the other order.
+func (s *Site) close() error {
+	var errs []error
+	if s.spool != nil {
+		errs = append(errs, s.spool.Close())
+	}
+	if s.boxes != nil {
+		errs = append(errs, s.boxes.Close())
+	}
+	if s.directory != nil {
+		errs = append(errs, s.directory.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// apply makes cfg the configuration in force, or changes nothing.
+func (s *Site) apply(cfg Config) error {
+	next, units, err := s.compose(cfg)
+	if err != nil {
+		return err
+	}
+	old := s.current.Swap(next) // before the ports open: their first connection asks for it
+	if err := s.keeper.converge(units); err != nil {
+		s.current.Store(old)
+		return err
+	}
+	if err := s.router.Set(cfg.Route); err != nil { // checked by compose: cannot fail
+		return err
+	}
+	s.spool.Reroute()
+	return nil
+}
+
+// ports returns the addresses that are really listened on, which differ from the configured ones where those end in :0.
+func (s *Site) ports() Ports {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ports := Ports{}
+	for p, ln := range s.open {
+		name := p.service
+		if p.tls {
+			name += "s"
+		}
+		ports[name] = append(ports[name], ln.Addr().String())
+	}
+	return ports
+}
+
+// event tells whoever watches.
+func (s *Site) event(e Event) {
+	if s.env.Event != nil {
+		e.At = s.env.Now()
+		s.env.Event(e)
+	}
+}
