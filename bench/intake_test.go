@@ -31,7 +31,7 @@ func BenchmarkIntake(b *testing.B) {
 		recipient     string
 	}
 	bothy, pid := startBothy(b)
-	postfix := peer.StartPostfix(b, "smtpd_recipient_restrictions = static:hold, permit_mynetworks, reject\n")
+	postfix := peer.StartPostfix(b, "smtpd_client_restrictions = static:HOLD\n")
 	sink := peer.FreePort(b)
 	peer.Start(b, "smtp-sink", "-u", "postfix", sink, "1000")
 	peer.WaitPort(b, sink)
