@@ -118,6 +118,6 @@ func (s *session) enter(ctx context.Context, account, mechanism string) error {
 	s.deleted = make([]bool, len(s.messages))
 	s.log.Info("logged in", "account", account, "mechanism", mechanism, "tls", s.tls != nil)
 	count, octets := s.drop()
-	s.ok("%d messages (%d octets)", count, octets)
+	s.ok("maildrop has %d messages (%d octets)", count, octets)
 	return nil
 }

@@ -132,7 +132,7 @@ func (s *session) noop(context.Context, string) error {
 func (s *session) rset(context.Context, string) error {
 	clear(s.deleted)
 	count, octets := s.drop()
-	s.ok("%d messages (%d octets)", count, octets)
+	s.ok("maildrop has %d messages (%d octets)", count, octets)
 	return nil
 }
 
