@@ -55,7 +55,7 @@ func (l *Log) makeRoom(n int64) error {
 		case tried:
 			return asFull(l.refused)
 		default:
-			l.allocate()
+			l.allocate(nil)
 		}
 	}
 }
@@ -74,14 +74,13 @@ func (l *Log) advance() {
 	}
 	l.active, l.next, l.offset = l.next, nil, 0
 	l.segments[l.active.number] = l.active
-	l.allocate()
 }
 
-// allocate begins to make the next segment. The caller holds mu.
-func (l *Log) allocate() {
+// allocate begins to make the next segment, from one that was dropped and stands under spareName where there is one. It is called
+// when the active one is half full: until then a Drop may leave its segment for it. The caller holds mu.
+func (l *Log) allocate(spare *segment) {
 	l.filling = true
-	spare := l.spare
-	l.spare = nil
+	l.refused = nil
 	l.highest++
 	id := identity{l.highest, newSalt()}
 	go func() {

@@ -13,7 +13,7 @@
 //
 // # On disk
 //
-// Dir holds `lock`, at most one `spare` (a dropped segment kept to be written again) and the segments, files of one size
+// Dir holds `lock`, for a moment `spare` (a dropped segment on its way to be written again) and the segments, files of one size
 // named `00000007-5e21a7d0.log`: number and salt. A segment is allocated and zeroed before it is used, so that fdatasync has
 // no size and no block map to write: on ext4 that is nearly twice as fast. Records stand on 8-octet boundaries:
 //
@@ -48,7 +48,7 @@
 //
 // A failed write or sync kills the log: every later Append and Wait returns the same error, the sync is never tried again,
 // because the kernel may have dropped the pages and called them clean. A full disk is no failure. The next segment
-// is allocated ahead; when it cannot be, Append answers ErrFull before anything is written, and tries again at the next call.
+// is allocated when half of one is written; when it cannot be, Append answers ErrFull before anything is written, and tries again at the next call.
 // Where a write finds no room all the same (a file system that copies on write), the group is taken back by truncation and
 // everybody in it gets ErrFull.
 //

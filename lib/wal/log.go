@@ -72,9 +72,8 @@ type Log struct {
 	active   *segment            // nil until the first is allocated
 	offset   int64               // where the next record goes
 	next     *segment            // allocated ahead; nil while there is none
-	spare    *segment            // dropped, under spareName
 	highest  uint32              // number of the newest segment
-	filling  bool                // an allocation runs
+	filling  bool                // an allocation runs, or a Drop that will end in one
 	refused  error               // what the last allocation met
 	rounds   uint64              // allocations ended
 	gather   *group              // takes records; nil when empty
@@ -127,7 +126,7 @@ func Open(o Options, replay func(Position, []byte) error) (*Log, error) {
 	}
 	go l.commit()
 	l.mu.Lock()
-	l.allocate()
+	l.allocate(nil)
 	l.mu.Unlock()
 	return l, nil
 }
@@ -169,6 +168,9 @@ func (l *Log) Append(parts ...[]byte) (Pending, error) {
 	l.offset += h.footprint()
 	g.buf = append(g.buf, padding[:l.offset-g.start-int64(len(g.buf))]...)
 	l.stats.Appends++
+	if l.offset > l.o.SegmentSize/2 && l.next == nil && !l.filling && l.refused == nil {
+		l.allocate(nil)
+	}
 	return Pending{p, g, l}, nil
 }
 
@@ -275,12 +277,13 @@ func (l *Log) Drop(number uint32) error {
 	defer l.dropping.Unlock()
 	l.mu.Lock()
 	s, dead := l.segments[number], l.dead
-	keep := l.spare == nil && s != nil && s.size == l.o.SegmentSize
 	if dead != nil || s == nil || s == l.active {
 		l.mu.Unlock()
 		return cmp.Or(dead, fmt.Errorf("wal: segment %08x cannot be dropped", number))
 	}
 	delete(l.segments, number)
+	keep := l.next == nil && !l.filling && s.size == l.o.SegmentSize
+	l.filling = l.filling || keep
 	l.mu.Unlock()
 
 	var err error
@@ -295,11 +298,15 @@ func (l *Log) Drop(number uint32) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
+		if keep {
+			s.file.Close()
+			l.filling = false
+		}
 		return l.die(err) // it may come back, and what made it superfluous must not go before it
-	}
-	if keep {
-		l.spare = s
+	case keep:
+		l.allocate(s)
 	}
 	return nil
 }
@@ -337,10 +344,8 @@ func (l *Log) Close() error {
 	for _, s := range l.segments {
 		s.file.Close()
 	}
-	for _, s := range []*segment{l.next, l.spare} {
-		if s != nil {
-			s.file.Close()
-		}
+	if l.next != nil {
+		l.next.file.Close()
 	}
 	l.lock.Close()
 	return err
@@ -355,11 +360,9 @@ func (l *Log) Stats() Stats {
 		st.Segments++
 		st.Size += s.size
 	}
-	for _, s := range []*segment{l.next, l.spare} {
-		if s != nil {
-			st.Segments++
-			st.Size += s.size
-		}
+	if l.next != nil {
+		st.Segments++
+		st.Size += l.next.size
 	}
 	return st
 }

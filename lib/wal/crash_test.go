@@ -1,0 +1,248 @@
+package wal_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"bothy/lib/sim"
+	"bothy/lib/wal"
+)
+
+// story is what a program did to a log and was told.
+type story struct {
+	written map[wal.Position]string // given to Append
+	durable map[wal.Position]bool   // acknowledged
+	dropped map[uint32]bool         // segments, acknowledged
+	leaving map[uint32]bool         // segments whose Drop was begun
+}
+
+func newStory() *story {
+	return &story{map[wal.Position]string{}, map[wal.Position]bool{}, map[uint32]bool{}, map[uint32]bool{}}
+}
+
+func options(d wal.FS) wal.Options {
+	return wal.Options{FS: d, Dir: "log", SegmentSize: wal.MinSegmentSize, GroupSize: 2 << 10}
+}
+
+// play appends records of many sizes and drops the oldest segments, until something fails.
+func (s *story) play(o wal.Options, label string) error {
+	l, err := wal.Open(o, func(wal.Position, []byte) error { return nil })
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for i := range 40 {
+		text := fmt.Sprintf("%s %d %s", label, i, strings.Repeat("x", i*i*37%1500))
+		p, err := l.Append([]byte(text))
+		if err != nil {
+			return err
+		}
+		s.written[p.Position] = text
+		if i%4 != 0 {
+			if err := p.Wait(); err != nil {
+				return err
+			}
+			for q := range s.written {
+				if !p.Position.Before(q) {
+					s.durable[q] = true // the ones nobody waited for too
+				}
+			}
+		}
+		if numbers := l.Segments(); len(numbers) > 3 {
+			s.leaving[numbers[0]] = true
+			if err := l.Drop(numbers[0]); err != nil {
+				return err
+			}
+			s.dropped[numbers[0]] = true
+		}
+	}
+	return l.Close()
+}
+
+// check replays the log and compares it with the story. What it finds is durable from now on.
+func (s *story) check(t *testing.T, o wal.Options) {
+	t.Helper()
+	o.Damaged = func(d wal.Damage) { t.Errorf("damage: %+v", d) }
+	got := map[wal.Position]string{}
+	var order []wal.Position
+	l, err := wal.Open(o, func(p wal.Position, b []byte) error {
+		got[p] = string(b)
+		order = append(order, p)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for p := range s.durable {
+		if _, ok := got[p]; !ok && !s.leaving[p.Segment] {
+			t.Errorf("acknowledged record at %v is lost", p)
+		}
+	}
+	for p, text := range got {
+		if s.written[p] != text {
+			t.Errorf("record at %v was never written: %.40q", p, text)
+		}
+		if s.dropped[p.Segment] {
+			t.Errorf("record at %v is back after its segment was dropped", p)
+		}
+		if b, err := l.Read(p, nil); err != nil || string(b) != text {
+			t.Errorf("read %v: %v", p, err)
+		}
+	}
+	if !slices.IsSortedFunc(order, func(a, b wal.Position) int {
+		if a.Before(b) {
+			return -1
+		}
+		return 1
+	}) {
+		t.Errorf("replayed out of order: %v", order)
+	}
+	s.written, s.durable = got, map[wal.Position]bool{}
+	for p := range got {
+		s.durable[p] = true
+	}
+}
+
+// The power fails during every operation there is; what is left is replayed, written on, and cut off once more.
+func TestCrashAnywhere(t *testing.T) {
+	whole := sim.NewDisk()
+	if err := newStory().play(options(whole), "whole"); err != nil {
+		t.Fatal(err)
+	}
+	survivals := map[string]sim.Survival{"synced": sim.Synced, "cached": sim.Cached, "torn": sim.Torn}
+	for at := 1; at <= whole.Ops()+5; at++ {
+		for name, survival := range survivals {
+			t.Run(fmt.Sprintf("%s at %d", name, at), func(t *testing.T) {
+				disk, s := sim.NewDisk(), newStory()
+				disk.CrashAt = at
+				err := s.play(options(disk), "before")
+				if err != nil && !errors.Is(err, sim.ErrPower) {
+					t.Fatal(err)
+				}
+				disk = disk.PowerCut(survival, uint64(at))
+				s.check(t, options(disk))
+				disk = disk.PowerCut(survival, uint64(at)+1)
+				s.check(t, options(disk))
+				if err := s.play(options(disk), "after"); err != nil {
+					t.Fatal(err)
+				}
+				s.check(t, options(disk.PowerCut(sim.Synced, 0)))
+			})
+		}
+	}
+}
+
+// Every sync fails once: from then on nothing is acknowledged, and everything that was is there.
+func TestFailingSync(t *testing.T) {
+	for _, call := range []string{"sync", "syncdir", "write"} {
+		for nth := 1; ; nth++ {
+			disk, s, count := sim.NewDisk(), newStory(), 0
+			disk.Fail = func(op sim.Op) error {
+				if op.Call == call && !strings.Contains(op.Name, "lock") {
+					if count++; count == nth {
+						return syscall.EIO
+					}
+				}
+				return nil
+			}
+			err := s.play(options(disk), "before")
+			if count < nth {
+				break // there are no more
+			}
+			if err != nil && !errors.Is(err, syscall.EIO) {
+				t.Errorf("%s %d: %v", call, nth, err)
+			}
+			for seed := range uint64(3) {
+				seen := &story{maps.Clone(s.written), maps.Clone(s.durable), s.dropped, s.leaving}
+				seen.check(t, options(disk.PowerCut(sim.Torn, seed)))
+			}
+			if t.Failed() {
+				t.Fatalf("%s %d", call, nth)
+			}
+		}
+	}
+}
+
+// After a failed sync the log says the same to everybody and does not sync again.
+func TestDead(t *testing.T) {
+	disk := sim.NewDisk()
+	l, err := wal.Open(options(disk), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Commit([]byte("one")); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fail = func(op sim.Op) error {
+		if op.Call == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	}
+	for range 3 {
+		if _, err := l.Commit([]byte("two")); !errors.Is(err, syscall.EIO) {
+			t.Fatal(err)
+		}
+	}
+	disk.Fail = nil
+	before := disk.Ops()
+	if _, err := l.Commit([]byte("three")); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if err := l.Err(); !errors.Is(err, syscall.EIO) {
+		t.Fatal(err)
+	}
+	if disk.Ops() != before {
+		t.Error("a dead log touched the disk")
+	}
+}
+
+// A full disk refuses appends and nothing else; once there is room the log works again.
+func TestFull(t *testing.T) {
+	for _, thin := range []bool{false, true} {
+		t.Run(fmt.Sprintf("thin=%v", thin), func(t *testing.T) {
+			disk, s := sim.NewDisk(), newStory()
+			disk.Capacity, disk.Thin = 10*wal.MinSegmentSize, thin
+			l, err := wal.Open(options(disk), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			refused, refusals := 0, 0
+			for i := range 300 {
+				text := fmt.Sprintf("%d %s", i, strings.Repeat("x", i*i*37%1500))
+				p, err := l.Commit([]byte(text))
+				switch {
+				case wal.IsFull(err):
+					refusals++
+					if refused++; refused == 3 {
+						disk.SetCapacity(disk.Capacity + 3*wal.MinSegmentSize)
+					}
+					if refused > 3+1 {
+						t.Fatalf("record %d: still refused with room: %v", i, err)
+					}
+				case err != nil:
+					t.Fatal(err)
+				default:
+					refused = 0
+					s.written[p], s.durable[p] = text, true
+				}
+			}
+			if refusals == 0 {
+				t.Fatal("the disk was never full")
+			}
+			for seed := range uint64(5) {
+				seen := &story{maps.Clone(s.written), maps.Clone(s.durable), s.dropped, s.leaving}
+				copied := disk.PowerCut(sim.Torn, seed)
+				copied.Capacity = 0
+				seen.check(t, options(copied))
+			}
+		})
+	}
+}
