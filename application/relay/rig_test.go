@@ -42,15 +42,23 @@ type rig struct {
 	failed []string // "bob@far.example 5.1.2", as the notice would say
 }
 
-// lanes routes as package route does with one smarthost for home.example and the rest by MX.
+// lanes routes as package route would: home.example by the smarthost, lan.example via a host beside us, the rest by MX.
 type lanes struct{}
 
 func (lanes) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
-	if to.Address.Domain == "home.example" {
+	switch to.Address.Domain {
+	case "home.example":
 		return "smarthost/mail.provider.example:587"
+	case "lan.example":
+		return "smarthost/192.168.1.5:25"
 	}
 	return queue.Lane("mx/" + to.Address.Domain)
 }
+
+// oneLane routes everything to itself.
+type oneLane queue.Lane
+
+func (l oneLane) Lane(*message.Envelope, *message.Recipient) queue.Lane { return queue.Lane(l) }
 
 // Failure is queue.Notifier's: no notice, but noted.
 func (g *rig) Failure(_ *message.Envelope, failed []queue.Failed, _ []byte, _ time.Time) (*message.Envelope, []byte) {
@@ -70,7 +78,7 @@ func enhanced(r smtp.Reply) string {
 func newRig(t *testing.T, n *internet, o Options, cfg Config) *rig {
 	t.Helper()
 	g := &rig{t: t, net: n}
-	g.queue = openQueue(t, g)
+	g.queue = openQueue(t, lanes{}, g)
 	o.Queue, o.Dial = g.queue, n.Dial
 	o.Sent = func(lane queue.Lane, _ message.ID, to message.Address, reply smtp.Reply) {
 		g.mu.Lock()
@@ -91,10 +99,10 @@ func newRig(t *testing.T, n *internet, o Options, cfg Config) *rig {
 }
 
 // openQueue opens a real spool that ends with the test.
-func openQueue(t *testing.T, notifier queue.Notifier) *queue.Spool {
+func openQueue(t *testing.T, router queue.Router, notifier queue.Notifier) *queue.Spool {
 	t.Helper()
 	q, err := queue.Open(t.Context(), queue.Options{
-		Dir: t.TempDir(), Router: lanes{}, Notifier: notifier, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Dir: t.TempDir(), Router: router, Notifier: notifier, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -182,14 +190,15 @@ func (g *rig) failures() string {
 
 // remote is a mail server somewhere: it takes everything but what replies says otherwise for a local part, and notes it.
 type remote struct {
-	server  smtp.Server
+	server smtp.Server
+	during func() error // while it has the message, before its reply
+
+	secured atomic.Bool            // the last MAIL came over TLS
+	account atomic.Pointer[string] // and from this account
+
+	mu      sync.Mutex
 	replies map[string]smtp.Reply
-	during  func() error // while it has the message, before its reply
-
-	secured atomic.Bool // the last MAIL came over TLS
-
-	mu  sync.Mutex
-	got []string // "first line of the body to local parts"
+	got     []string // "first line of the body to local parts"
 }
 
 func newRemote(replies map[string]smtp.Reply) *remote {
@@ -202,10 +211,14 @@ func (x *remote) serve(conn net.Conn) { x.server.Serve(context.Background(), smt
 
 func (x *remote) Mail(_ context.Context, s *smtp.Session, _ *message.Envelope) error {
 	x.secured.Store(s.Conn.TLS() != nil)
+	account := s.Identity
+	x.account.Store(&account)
 	return nil
 }
 
 func (x *remote) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	if reply, ok := x.replies[to.Address.Local]; ok {
 		return reply
 	}
@@ -231,6 +244,15 @@ func (x *remote) Accept(_ context.Context, env *message.Envelope, body io.Reader
 	defer x.mu.Unlock()
 	x.got = append(x.got, line)
 	return nil
+}
+
+func (x *remote) identity() string { return *x.account.Load() }
+
+// relent takes mail for local from now on.
+func (x *remote) relent(local string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.replies, local)
 }
 
 // taken returns what came, and forgets it.
