@@ -21,7 +21,7 @@ import (
 
 // Config is what the operator sets.
 type Config struct {
-	Quota      int64 `doc:"Most octets an account may keep; mail beyond it waits in the queue (452 4.2.2). 0: no limit." unit:"bytes" default:"0" min:"0"`
+	Quota      int64 `doc:"Most octets an account may keep; mail beyond it waits in the queue (452 4.2.2). 0: no limit." unit:"bytes" default:"0" min:"0" reload:"restart"`
 	Indexes    int   `doc:"Most account indexes kept open at once." default:"64" min:"1" reload:"restart"`
 	Deliveries int   `doc:"Most messages delivered into mailboxes at the same time." default:"8" min:"1" max:"256"`
 }
