@@ -272,7 +272,7 @@ func (c *Client) read(ctx context.Context, wait time.Duration) (Reply, error) {
 	if !c.Conn.hasLine() {
 		err = c.Conn.await(ctx, time.Now().Add(wait))
 	} else {
-		err = c.Conn.deadline(ctx, time.Now().Add(wait))
+		c.Conn.deadline(ctx, time.Now().Add(wait))
 	}
 	if err != nil {
 		return Reply{}, c.fail(ctx, err)

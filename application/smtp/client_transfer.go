@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -471,14 +472,15 @@ func (v *voice) end() error {
 // give stops the voice because listening failed with err; a fault of the message, or a peer that takes nothing, is
 // the better reason.
 func (v *voice) give(err error) error {
+	v.c.err = cmp.Or(v.c.err, err)
 	var body errBody
 	if !v.ended() {
 		_ = v.c.Conn.Close()
 	}
 	if <-v.done; errors.As(v.err, &body) || errors.Is(v.err, os.ErrDeadlineExceeded) {
-		return v.err
+		v.c.err = v.err
 	}
-	return err
+	return v.c.err
 }
 
 // finalReply reads a reply to text that may still be on its way: the wait begins when it is sent (RFC 5321 §4.5.3.2.6).

@@ -97,9 +97,7 @@ func (c *Conn) probe() error {
 	if len(c.in) > 0 {
 		return ErrBuffered
 	}
-	if err := c.SetReadDeadline(time.Now().Add(probeTimeout)); err != nil {
-		return err
-	}
+	_ = c.SetReadDeadline(time.Now().Add(probeTimeout))
 	n, err := c.Conn.Read(c.idle[:1])
 	switch {
 	case n > 0:
@@ -221,32 +219,29 @@ func (c *Conn) shrink(idle bool) {
 // await waits until there is input, at most until deadline, and holds no buffer for most of the time.
 func (c *Conn) await(ctx context.Context, deadline time.Time) error {
 	if len(c.in) > 0 {
-		return c.deadline(ctx, deadline)
+		c.deadline(ctx, deadline)
+		return nil
 	}
 	c.shrink(false)
 	if soon := time.Now().Add(linger); soon.Before(deadline) {
-		if err := c.deadline(ctx, soon); err != nil {
-			return err
-		}
+		c.deadline(ctx, soon)
 		err := c.fill()
 		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
 			return err
 		}
 		c.shrink(true)
 	}
-	if err := c.deadline(ctx, deadline); err != nil {
-		return err
-	}
+	c.deadline(ctx, deadline)
 	return c.fill()
 }
 
-// deadline bounds the reads that follow. What an interrupt set is not lost here, wherever the end of ctx falls.
-func (c *Conn) deadline(ctx context.Context, t time.Time) error {
-	err := c.SetReadDeadline(t)
+// deadline bounds the reads that follow. What an interrupt set is not lost here, wherever the end of ctx falls. Where the
+// connection is closed already, the read will say so.
+func (c *Conn) deadline(ctx context.Context, t time.Time) {
+	_ = c.SetReadDeadline(t)
 	if ctx.Err() != nil {
-		err = c.SetReadDeadline(past)
+		_ = c.SetReadDeadline(past)
 	}
-	return err
 }
 
 // interrupt returns what ends a read that is going on. It may be called by another goroutine, so it knows the connection
@@ -315,9 +310,7 @@ func (c *Conn) flush() error {
 
 // write writes b, which must not take longer than wait.
 func (c *Conn) write(b []byte, wait time.Duration) error {
-	if err := c.SetWriteDeadline(time.Now().Add(wait)); err != nil {
-		return err
-	}
+	_ = c.SetWriteDeadline(time.Now().Add(wait)) // where it fails, so does the write
 	for c.LinePerWrite && len(b) > 0 {
 		end := bytes.IndexByte(b, '\n') + 1
 		if end == 0 {

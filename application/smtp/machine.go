@@ -86,6 +86,7 @@ var (
 	replyUnknown   = Reply{500, [3]int{5, 5, 1}, "command not recognized"}
 	replySyntax    = Reply{500, [3]int{5, 5, 2}, "syntax error"}
 	replyTooLong   = Reply{500, [3]int{5, 5, 2}, "line too long"}
+	replyAuthLong  = Reply{500, [3]int{5, 5, 6}, "authentication exchange line is too long"}
 	replyLineEnd   = Reply{500, [3]int{5, 5, 2}, "CR or LF alone in a line"}
 	replyNotHere   = Reply{502, [3]int{5, 5, 1}, "command not implemented"}
 	replyNoArg     = Reply{501, [3]int{5, 5, 4}, "no argument allowed"}

@@ -62,9 +62,13 @@ func (s *Session) auth(ctx context.Context, arg string) (Reply, error) {
 	}
 	for {
 		challenge, done, err := exchange.Next(ctx, response)
-		if err != nil {
+		switch {
+		case given && errors.Is(err, sasl.ErrMalformed) && s.serverBegins(ctx, mechanism): // RFC 4954 §4
+			return s.countAuth(Reply{501, [3]int{5, 7, 0}, "the mechanism has no initial response"})
+		case err != nil:
 			return s.failAuth(mechanism, err)
 		}
+		given = false
 		if done {
 			break
 		}
@@ -78,7 +82,7 @@ func (s *Session) auth(ctx context.Context, arg string) (Reply, error) {
 		}
 		switch {
 		case errors.Is(err, errLineLength):
-			return s.countAuth(Reply{500, [3]int{5, 5, 6}, "authentication exchange line is too long"})
+			return s.countAuth(replyAuthLong)
 		case errors.Is(err, errLineEnd):
 			return s.countAuth(replyLineEnd)
 		case errors.Is(err, sasl.ErrMalformed):
@@ -90,6 +94,16 @@ func (s *Session) auth(ctx context.Context, arg string) (Reply, error) {
 	s.Identity, s.failures = exchange.Identity(), 0
 	s.log.Info("authenticated", "peer", s.Peer, "account", s.Identity, "mechanism", strings.ToUpper(mechanism))
 	return Reply{235, [3]int{2, 7, 0}, "authentication succeeded"}, nil
+}
+
+// serverBegins reports whether a mechanism has no initial response.
+func (s *Session) serverBegins(ctx context.Context, mechanism string) bool {
+	exchange, err := s.server.Auth.Start(strings.ToUpper(mechanism), s.channel())
+	if err != nil {
+		return false
+	}
+	challenge, _, err := exchange.Next(ctx, nil)
+	return err == nil && len(challenge) > 0
 }
 
 // decodeResponse reads a client's response: base64 without a single octet beside it, or "=" for one that is there and empty

@@ -275,10 +275,18 @@ func (b *body) find() {
 	}
 	c.in = c.in[used:]
 	if used == 0 {
-		b.fatal = b.fill()
+		b.lose(b.fill())
 		return
 	}
 	b.check()
+}
+
+// lose notes what happened to the connection. A connection that ends is no end of a message: nobody must see io.EOF for it.
+func (b *body) lose(err error) {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	b.fatal = err
 }
 
 // check looks at the text just found.
@@ -305,9 +313,7 @@ func (b *body) fill() error {
 	start := time.Now()
 	deadline := start.Add(b.patience)
 	for {
-		if err := c.SetReadDeadline(deadline); err != nil {
-			return err
-		}
+		_ = c.SetReadDeadline(deadline)
 		err := c.fill()
 		now := time.Now()
 		if errors.Is(err, os.ErrDeadlineExceeded) && now.Before(deadline) {
@@ -332,7 +338,7 @@ func (b *body) nextChunk() {
 	s.say(Reply{250, [3]int{2, 0, 0}, "chunk taken"})
 	b.left = -1
 	for b.left < 0 && !b.stopped() {
-		b.fatal = s.step(b.ctx)
+		b.lose(s.step(b.ctx))
 		b.answered = b.fatal != nil
 		b.aborted = s.chunk != b && b.fatal == nil
 	}

@@ -9,9 +9,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -51,6 +53,27 @@ func (st *store) Accept(_ context.Context, env *message.Envelope, body io.Reader
 	st.mails = append(st.mails, mail{env.Clone(), string(content)})
 	return nil
 }
+
+// show is an Acceptor that says what it got: what is in the transcript is what the mailbox holds.
+type show struct{}
+
+func (show) Accept(_ context.Context, env *message.Envelope, body io.Reader) error {
+	content, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	text := fmt.Sprintf("from <%s> body=%s utf8=%t size=%d submitter=%s account=%s", ascii(env.ReversePath), env.Body, env.UTF8,
+		env.Size, env.Submitter, env.Account)
+	for _, to := range env.Recipients {
+		text += fmt.Sprintf("\nto <%s>", ascii(to.Address))
+	}
+	for line := range strings.Lines(string(content)) {
+		text += "\n" + strings.Trim(strconv.QuoteToASCII(line), `"`)
+	}
+	return Reply{250, [3]int{2, 0, 0}, text}
+}
+
+func ascii(a message.Address) string { return strings.Trim(strconv.QuoteToASCII(a.String()), `"`) }
 
 // text returns the content of mail i without our Received field.
 func (st *store) text(t *testing.T, i int) string {
@@ -220,6 +243,20 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Accept = &store{err: Reply{452, [3]int{4, 3, 1}, "disk full"}}
 		case "fault":
 			srv.Accept = &store{err: errors.New("disk on fire")}
+		case "show":
+			srv.Accept = show{}
+		case "show_submission":
+			srv.Protocol, srv.Auth, srv.Accept = Submission, guard{}, show{}
+		case "show_starttls":
+			srv.TLS, srv.Auth, srv.Accept = config, guard{}, show{}
+		case "lenient":
+			srv.Accept, srv.AllowBareNewlines = show{}, true
+		case "errors":
+			srv.Limits.Errors = 5
+		case "recipients":
+			srv.Limits.Recipients = 3
+		case "turn":
+			srv.Auth = guard{}
 		case "small":
 			srv.Limits.MessageSize = 1000
 		}

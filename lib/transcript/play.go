@@ -17,9 +17,9 @@ import (
 var update = flag.Bool("update", false, "write what comes back into the transcripts")
 
 const (
-	patience = 10 * time.Second       // how long one line may take
-	silence  = 300 * time.Millisecond // with -update: nothing more comes after this
-	remember = 12                     // lines of the dialogue shown with a failure
+	patience = 10 * time.Second      // how long one line may take
+	silence  = 60 * time.Millisecond // with -update: nothing more comes after this
+	remember = 12                    // lines of the dialogue shown with a failure
 )
 
 // Run plays each file that pattern names as a subtest of its own. dial returns the tester's end of a new connection to
