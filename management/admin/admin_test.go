@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,10 +21,12 @@ import (
 )
 
 type ask struct {
-	ID    string   `json:"id"`
-	Lanes []string `json:"lane"`
-	Limit int      `json:"limit"`
-	All   bool     `json:"all"`
+	ID    string       `json:"id"`
+	Lanes []string     `json:"lane"`
+	Limit int          `json:"limit"`
+	All   bool         `json:"all"`
+	From  []netip.Addr `json:"from,omitempty"`
+	To    netip.Addr   `json:"to,omitzero"`
 }
 
 type tick struct {
@@ -97,6 +100,7 @@ func TestCall(t *testing.T) {
 		req, want    ask
 	}{
 		{"GET", "/v1/queue", ask{Lanes: []string{"odmr/a", "mx/b c"}, Limit: 5, All: true}, ask{Lanes: []string{"odmr/a", "mx/b c"}, Limit: 5, All: true}},
+		{"GET", "/v1/queue", ask{From: []netip.Addr{netip.IPv6Loopback()}, To: netip.IPv6Loopback()}, ask{From: []netip.Addr{netip.IPv6Loopback()}, To: netip.IPv6Loopback()}},
 		{"GET", "/v1/queue/7f", ask{}, ask{ID: "7f"}},
 		{"GET", "/v1/queue/" + url.PathEscape("a/b"), ask{}, ask{ID: "a/b"}},
 		{"POST", "/v1/queue/retry", ask{ID: "x", All: true}, ask{ID: "x", All: true}},
@@ -129,6 +133,7 @@ func TestRefusals(t *testing.T) {
 		{"GET", "/v1/queue?limit=many", nil, 400, `parameter "limit": not a whole number`},
 		{"GET", "/v1/queue?color=red", nil, 400, `unknown parameter "color"`},
 		{"GET", "/v1/queue?limit=1&limit=2", nil, 400, `parameter "limit": given twice`},
+		{"GET", "/v1/queue?to=nowhere", nil, 400, `parameter "to": ParseAddr("nowhere"): unable to parse IP`},
 		{"GET", "/v1/queue?all=perhaps", nil, 400, `parameter "all": neither true nor false`},
 	} {
 		err := c.Call(t.Context(), tt.method, tt.path, tt.req, nil)

@@ -24,7 +24,7 @@ type Server struct {
 }
 
 // Handle adds a route that answers once: pattern is as for http.ServeMux, without the method ("/v1/queue/{id}"). Req is read from the
-// body of a POST, PUT or PATCH, and else from the query; wildcards of the path go into the fields of the same JSON name in either
+// body of a POST, PUT or PATCH, and else from the query; wildcards of the path go into the fields of the same JSON name in any
 // case. What f returns becomes the reply; an error that is an *Error keeps its status, any other is a 500. f has a minute.
 func Handle[Req, Resp any](s *Server, method, pattern string, f func(ctx context.Context, req Req) (Resp, error)) {
 	s.mux.HandleFunc(method+" "+pattern, func(w http.ResponseWriter, r *http.Request) {

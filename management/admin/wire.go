@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func decodeBody(r *http.Request, into any) error {
 }
 
 // decodeQuery sets the fields of the struct that into points to from a URL's query and the wildcards of its path, by the names in
-// their json tags. Fields may be strings, integers, bools and lists of strings.
+// their json tags, in any case. Fields may be strings, integers, bools, what reads itself from text, and lists of these.
 func decodeQuery(query url.Values, into any) error {
 	v := reflect.ValueOf(into).Elem()
 	if v.Kind() != reflect.Struct {
@@ -112,26 +113,37 @@ func decodeQuery(query url.Values, into any) error {
 }
 
 func setQuery(field reflect.Value, values []string) error {
-	if field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.String {
-		for _, s := range values {
-			field.Set(reflect.Append(field, reflect.ValueOf(s).Convert(field.Type().Elem())))
+	if field.Kind() == reflect.Slice {
+		list := reflect.MakeSlice(field.Type(), len(values), len(values))
+		for i, s := range values {
+			if err := setOne(list.Index(i), s); err != nil {
+				return err
+			}
 		}
+		field.Set(list)
 		return nil
 	}
 	if len(values) != 1 {
 		return errors.New("given twice")
 	}
+	return setOne(field, values[0])
+}
+
+func setOne(field reflect.Value, value string) error {
+	if u, ok := field.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(value))
+	}
 	switch {
 	case field.Kind() == reflect.String:
-		field.SetString(values[0])
+		field.SetString(value)
 	case field.Kind() == reflect.Bool:
-		b, err := strconv.ParseBool(values[0])
+		b, err := strconv.ParseBool(value)
 		if err != nil {
 			return errors.New("neither true nor false")
 		}
 		field.SetBool(b)
 	case field.CanInt():
-		n, err := strconv.ParseInt(values[0], 10, field.Type().Bits())
+		n, err := strconv.ParseInt(value, 10, field.Type().Bits())
 		if err != nil {
 			return errors.New("not a whole number")
 		}
@@ -161,18 +173,27 @@ func encodeQuery(v any) (url.Values, error) {
 		case name == "" || field.IsZero():
 		case field.Kind() == reflect.Slice:
 			for j := range field.Len() {
-				query.Add(name, fmt.Sprint(field.Index(j).Interface()))
+				query.Add(name, queryText(field.Index(j)))
 			}
 		default:
-			query.Set(name, fmt.Sprint(field.Interface()))
+			query.Set(name, queryText(field))
 		}
 	}
 	return query, nil
 }
 
+func queryText(v reflect.Value) string {
+	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
+		if b, err := m.MarshalText(); err == nil {
+			return string(b)
+		}
+	}
+	return fmt.Sprint(v.Interface())
+}
+
 func fieldNamed(v reflect.Value, name string) reflect.Value {
 	for i := range v.NumField() {
-		if name != "" && jsonName(v.Type().Field(i)) == name {
+		if n := jsonName(v.Type().Field(i)); n != "" && strings.EqualFold(n, name) { // as encoding/json does
 			return v.Field(i)
 		}
 	}
