@@ -1,0 +1,118 @@
+package odmr
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"bothy/application/smtp"
+)
+
+// ProviderConfig is the service that holds mail and waits for customers to call for it.
+type ProviderConfig struct {
+	Listen     []string       `doc:"Addresses where customers call; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nowhere." example:":366"`
+	ListenTLS  []string       `toml:"listen_tls" doc:"Addresses where customers call with TLS from the first octet, as RFC 8314 §3 advises for other mail protocols. No port is registered for it." example:":10366"`
+	RequireTLS bool           `toml:"require_tls" doc:"Take no login before TLS. This deviates from RFC 2645 §5.1.1 and keeps out customers that know neither STARTTLS nor TLS from the start, such as fetchmail on the plain port."`
+	Networks   []netip.Prefix `doc:"Networks customers may call from (RFC 2645 §8). Empty: everywhere." example:"192.0.2.0/24"`
+
+	CommandTimeout  time.Duration `doc:"Wait for a customer's next command (RFC 5321 §4.5.3.2.7)." default:"5m" min:"5m"`
+	GreetingTimeout time.Duration `doc:"Wait for the greeting of a customer whose connection was turned round (RFC 5321 §4.5.3.2.1)." default:"5m" min:"5m"`
+	DataTimeout     time.Duration `doc:"Wait for the customer to take each buffer of a message (RFC 5321 §4.5.3.2.5)." default:"3m" min:"3m"`
+	DoneTimeout     time.Duration `doc:"Wait for the reply to the end of a message (RFC 5321 §4.5.3.2.6)." default:"10m" min:"10m"`
+}
+
+// CheckConfig reports what is wrong with cfg, by key.
+func (cfg *ProviderConfig) CheckConfig(report func(key string, err error)) {
+	for key, addrs := range map[string][]string{"listen": cfg.Listen, "listen_tls": cfg.ListenTLS} {
+		for _, a := range addrs {
+			if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+				report(key, fmt.Errorf("%q is not host:port or :port", a))
+			}
+		}
+	}
+}
+
+// admits reports whether a peer may call.
+func (cfg *ProviderConfig) admits(peer net.Addr) bool {
+	if len(cfg.Networks) == 0 {
+		return true
+	}
+	tcp, ok := peer.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	for _, n := range cfg.Networks {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+func (cfg *ProviderConfig) timeouts() smtp.Timeouts {
+	return smtp.Timeouts{
+		Greeting: cfg.GreetingTimeout, Command: cfg.CommandTimeout, Mail: cfg.CommandTimeout, Rcpt: cfg.CommandTimeout,
+		DataBlock: cfg.DataTimeout, DataDone: cfg.DoneTimeout,
+	}
+}
+
+// CustomerConfig is the site that calls its provider for the mail of its domains.
+type CustomerConfig struct {
+	Provider string   `doc:"Whom to call, as host:port; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nobody." example:"odmr.provider.example:366"`
+	TLS      string   `toml:"tls" doc:"\"required\": STARTTLS, or no login; \"implicit\": TLS from the first octet; \"none\": everything in clear, which lets anybody on the way read the mail." default:"required" oneof:"required implicit none"`
+	CAFile   string   `toml:"ca_file" doc:"PEM file of the authorities that may certify the provider. Empty: the system's."`
+	Username string   `doc:"The account to log in with. Empty: the client certificate says who we are (EXTERNAL)."`
+	Password string   `secret:"true" doc:"Its password."`
+	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
+
+	Interval      time.Duration `doc:"Between calls, give or take a tenth. A call is also made when the link comes up." default:"10m" min:"10s"`
+	DialTimeout   time.Duration `doc:"Wait for the connection, and for the TLS handshake." default:"1m" min:"1s"`
+	AnswerTimeout time.Duration `doc:"Wait for the answer to ATRN (RFC 2645 §5.2.1: at least 10 minutes)." default:"10m" min:"10m"`
+	Limits        smtp.Limits   `doc:"Bounds of the turned session, in which the provider sends."`
+}
+
+// CheckConfig reports what is wrong with cfg, by key.
+func (cfg *CustomerConfig) CheckConfig(report func(key string, err error)) {
+	if host, port, err := net.SplitHostPort(cfg.Provider); cfg.Provider != "" && (err != nil || host == "" || port == "") {
+		report("provider", fmt.Errorf("%q is not host:port", cfg.Provider))
+	}
+	switch cfg.TLS {
+	case "", "required", "implicit", "none":
+	default:
+		report("tls", fmt.Errorf("%q is none of \"required\", \"implicit\", \"none\"", cfg.TLS))
+	}
+	if cfg.Username != "" && cfg.Password == "" {
+		report("password", errors.New("there is a username and no password"))
+	}
+	for _, d := range cfg.Domains {
+		if !isDomain(d) {
+			report("domains", fmt.Errorf("%q is not a domain with a dot, in ASCII (RFC 2645 §5.2.1)", d))
+		}
+	}
+	if line := atrn(cfg.Domains); len(line) > maxCommand { // RFC 5321 §4.5.3.1.4
+		report("domains", fmt.Errorf("ATRN would be a line of %d octets, of at most %d: leave the list empty to get all", len(line), maxCommand))
+	}
+}
+
+// check is CheckConfig as one error.
+func (cfg *CustomerConfig) check() error {
+	var errs []error
+	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("%s: %w", key, err)) })
+	if cfg.Provider == "" {
+		errs = append(errs, errors.New("provider: nobody to call"))
+	}
+	return errors.Join(errs...)
+}
+
+// domains are those to ask for, as the mail path compares them.
+func (cfg *CustomerConfig) domains() []string {
+	lower := make([]string, len(cfg.Domains))
+	for i, d := range cfg.Domains {
+		lower[i] = strings.ToLower(d)
+	}
+	return lower
+}

@@ -1,0 +1,111 @@
+package odmr
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"bothy/application/directory"
+	"bothy/application/queue"
+	"bothy/application/smtp"
+)
+
+// The replies to ATRN (RFC 2645 §7). RFC 5248 §2.4 gives the enhanced codes that go with them. Each is one line: fetchmail
+// takes the second line of a reply for the first command of the turned connection.
+var (
+	replyTurn    = smtp.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "OK now reversing the connection"}
+	replyNoMail  = smtp.Reply{Code: 453, Enhanced: [3]int{4, 3, 2}, Text: "You have no mail"}
+	replyForeign = smtp.Reply{Code: 450, Enhanced: [3]int{4, 7, 0}, Text: "ATRN refused: not all of these domains are yours"}
+	replyBusy    = smtp.Reply{Code: 450, Enhanced: [3]int{4, 7, 0}, Text: "ATRN refused: another session of yours is open"}
+	replyUnable  = smtp.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "Unable to process ATRN request now"}
+	replyAuth    = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "Authentication required"}
+	replySyntax  = smtp.Reply{Code: 501, Enhanced: [3]int{5, 5, 4}, Text: "Syntax: ATRN [domain *(\",\" domain)]"}
+)
+
+// entitled decides which domains an ATRN of the customer gets, asked having none for all of them. It returns the Reply that
+// refuses the whole command when one of them is not the customer's, or when it calls too soon.
+func entitled(c directory.Customer, asked []string, now time.Time) (domains []string, err error) {
+	if len(asked) == 0 {
+		asked = c.Domains // RFC 2645 §5.2.1: no domains means all to which the customer has access
+	}
+	if len(asked) == 0 {
+		return nil, replyForeign
+	}
+	for _, d := range asked {
+		if !slices.Contains(c.Domains, d) { // RFC 2645 §5.2.1: no mail for any domain when one is another's
+			return nil, replyForeign
+		}
+	}
+	// RFC 2645 §5.2.1: requests within a particular interval may be refused. A clock that went back refuses nobody.
+	if since := now.Sub(c.LastContact); since >= 0 && since < c.MinInterval {
+		r := replyForeign
+		r.Text = fmt.Sprintf("ATRN refused: call again in %d seconds", int64((c.MinInterval-since+time.Second-1)/time.Second))
+		return nil, r
+	}
+	return asked, nil
+}
+
+// lane is where the mail of one held domain waits. ATRN may name any of an account's domains, so the domain is the unit.
+func lane(domain string) queue.Lane { return queue.Lane("odmr/" + domain) }
+
+// nextCall keeps a recipient that was refused for now out of the way for as long as a session lasts; the next call makes it due.
+const nextCall = time.Hour
+
+// verdict is what the customer's reply means for a recipient. The zero Reply, whose true one was lost, and one that cannot stand
+// there make the zero Verdict: try again at once.
+func verdict(r smtp.Reply, remote string, now time.Time) queue.Verdict {
+	switch {
+	case r.Code/100 == 2:
+		return queue.Verdict{Done: true, Reply: r, Remote: remote}
+	case r.Permanent():
+		return queue.Verdict{Failed: true, Reply: r, Remote: remote}
+	case r.Temporary():
+		return queue.Verdict{Reply: r, Remote: remote, Retry: now.Add(nextCall)}
+	}
+	return queue.Verdict{}
+}
+
+// The ways a call ends without mail. What Call returns wraps one of them, and the provider's Reply if that was the cause.
+var (
+	ErrNoMail      = errors.New("odmr: no mail")                            // 453: all is well
+	ErrLater       = errors.New("odmr: the provider asks to call later")    // 4yz: 450, 451, 421
+	ErrDenied      = errors.New("odmr: the provider denied access")         // 530, 535 and other refusals of AUTH
+	ErrRefused     = errors.New("odmr: the provider refused the request")   // 5yz: it does not offer ATRN, or not like this
+	ErrInsecure    = errors.New("odmr: no trustworthy TLS to the provider") // it does not offer TLS, or its name is not certified
+	ErrUnreachable = errors.New("odmr: provider not reached")               // the network failed before the connection was turned
+	ErrInterrupted = errors.New("odmr: call interrupted")                   // the connection was lost after it was turned
+	ErrConfig      = errors.New("odmr: the configuration cannot be used")   // a file is missing, a value is wrong
+)
+
+const (
+	soonest = 15 * time.Second // after the first loss of a connection
+	briefly = time.Minute      // after the first 4yz
+	longest = time.Hour        // between calls that fail until somebody mends something
+)
+
+// pause is how long to wait for the next call: err is how the last one ended, failures how many in a row ended without mail
+// (a count, 1 or more), interval what is configured.
+func pause(err error, failures int, interval time.Duration) time.Duration {
+	first, most := interval, interval
+	switch {
+	case err == nil, errors.Is(err, ErrNoMail):
+		return interval
+	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrInterrupted):
+		first = min(soonest, interval)
+	case errors.Is(err, ErrLater):
+		first = briefly
+		most = max(interval, briefly)
+	default: // a person must mend it
+		most = max(interval, longest)
+	}
+	for ; failures > 1 && first < most; failures-- {
+		first *= 2
+	}
+	return min(first, most)
+}
+
+// spread moves d by up to a tenth either way, so that customers that were cut off together do not call together. dice is in [0,1).
+func spread(d time.Duration, dice float64) time.Duration {
+	return d + time.Duration((dice-0.5)*0.2*float64(d))
+}

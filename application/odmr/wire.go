@@ -1,0 +1,67 @@
+package odmr
+
+import (
+	"slices"
+	"strings"
+)
+
+const (
+	maxDomains = 100 // in one ATRN; the command line is shorter than that many domains anyway (RFC 5321 §4.5.3.1.4)
+	maxDomain  = 255 // octets (RFC 5321 §4.5.3.1.2)
+	maxLabel   = 63  // octets (RFC 1035 §2.3.4)
+	maxCommand = 510 // octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4)
+)
+
+// parseDomains reads what follows ATRN and its space (RFC 2645 §5.2.1): domains in lower case, each once, in the order
+// given; none for an empty string. ok is false for anything that the grammar does not have.
+func parseDomains(arg string) (domains []string, ok bool) {
+	if arg == "" {
+		return nil, true
+	}
+	if strings.Count(arg, ",") >= maxDomains {
+		return nil, false
+	}
+	for d := range strings.SplitSeq(arg, ",") {
+		if !isDomain(d) {
+			return nil, false
+		}
+		if d = strings.ToLower(d); !slices.Contains(domains, d) {
+			domains = append(domains, d)
+		}
+	}
+	return domains, true
+}
+
+// isDomain reports whether s is a domain of RFC 2645 §5.2.1: it has a dot. An internationalized domain comes as A-labels.
+func isDomain(s string) bool {
+	dots := 0
+	for label := range strings.SplitSeq(s, ".") {
+		if !isLabel(label) {
+			return false
+		}
+		dots++
+	}
+	return dots > 1 && len(s) <= maxDomain
+}
+
+// isLabel reports whether s is a sub-domain: letters, digits, and hyphens within.
+func isLabel(s string) bool {
+	if s == "" || len(s) > maxLabel || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i] | 0x20 // lower case, for letters
+		if (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// atrn is the command that asks for domains, or for all of the account's.
+func atrn(domains []string) string {
+	if len(domains) == 0 {
+		return "ATRN"
+	}
+	return "ATRN " + strings.Join(domains, ",")
+}

@@ -1,0 +1,160 @@
+package odmr
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/lib/sim"
+)
+
+// routerFunc is a queue.Router.
+type routerFunc func(domain string) queue.Lane
+
+func (f routerFunc) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
+	return f(to.Address.Domain)
+}
+
+// held are the domains that customers call for.
+var held = map[string]bool{
+	"example.org": true, "example.com": true, "clinic.example": true, "clinic.example.net": true, "light.example": true,
+	"ward.example": true, "lonely.example": true,
+}
+
+func providerRouter(domain string) queue.Lane {
+	if held[domain] {
+		return lane(domain)
+	}
+	return queue.Lane("mx/" + domain)
+}
+
+func siteRouter(domain string) queue.Lane { return queue.Lane("mailbox/" + domain) }
+
+// notices are as short as they can be.
+type notices struct{}
+
+func (notices) Failure(env *message.Envelope, failed []queue.Failed, _ []byte, _ time.Time) (*message.Envelope, []byte) {
+	var text strings.Builder
+	text.WriteString("Subject: failed\r\n\r\n")
+	for _, f := range failed {
+		text.WriteString(f.Recipient.Address.String() + ": " + f.Reply.Error() + "\r\n")
+	}
+	return &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: env.ReversePath}}}, []byte(text.String())
+}
+
+// openSpool opens a spool on a disk in memory, with segments as small as its log allows.
+func openSpool(t *testing.T, disk *sim.Disk, router routerFunc) *queue.Spool {
+	t.Helper()
+	s, err := queue.Open(context.WithoutCancel(t.Context()), queue.Options{
+		Dir: "/spool", FS: disk, Router: router, Notifier: notices{}, Config: queue.Config{SegmentSize: 64 << 10, FreeSpace: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func send(t *testing.T, s queue.Store, from, text string, to ...string) {
+	t.Helper()
+	env := &message.Envelope{ID: message.NewID(time.Now()), ReversePath: address(t, from)}
+	if strings.ContainsFunc(text, func(r rune) bool { return r > 127 }) {
+		env.Body = message.Body8Bit
+	}
+	for _, a := range to {
+		env.Recipients = append(env.Recipients, message.Recipient{Address: address(t, a)})
+	}
+	if err := s.Accept(t.Context(), env, strings.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func address(t *testing.T, s string) message.Address {
+	t.Helper()
+	a, err := message.ParseAddress(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// certificate is one for localhost and provider.example, made once.
+var certificate = sync.OnceValues(func() (tls.Certificate, []byte) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost", "provider.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+})
+
+func serverTLS() *tls.Config {
+	cert, _ := certificate()
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
+// listen serves connections on a loopback port until the test ends.
+func listen(t *testing.T, useTLS bool, serve func(net.Conn)) net.Addr {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := ln.Addr()
+	if useTLS {
+		ln = tls.NewListener(ln, serverTLS())
+	}
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			open.Go(func() { serve(conn) })
+		}
+	})
+	t.Cleanup(func() { ln.Close(); open.Wait() })
+	return addr
+}
+
+// refusingPort is one where nobody listens.
+func refusingPort(t *testing.T) net.Addr {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr()
+}
+
+// waitFor polls until ok, for what another process does at its own pace.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	for until := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatal("it did not happen")
+		}
+	}
+}
