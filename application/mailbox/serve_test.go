@@ -204,7 +204,7 @@ func TestDelivererDefers(t *testing.T) {
 func TestDelivererIsFair(t *testing.T) {
 	b := newBench(t, Options{})
 	b.Deliveries = 1
-	for range 50 {
+	for range 20 {
 		b.accept(t, "Subject: many\r\n\r\n", "keeper@clinic.example")
 	}
 	b.accept(t, "Subject: one\r\n\r\n", "nurse@ward.example")

@@ -120,10 +120,10 @@ func TestDeliverTwice(t *testing.T) {
 func TestDeliverAtOnce(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{})
 	var senders sync.WaitGroup
-	for n := range byte(40) {
+	for n := range byte(24) {
 		senders.Go(func() {
-			env := envelope(n % 20)
-			if n >= 20 {
+			env := envelope(n % 12)
+			if n >= 12 {
 				env.Recipients[0].Address.Local = "keepers-other-address"
 			}
 			if err := s.Deliver(t.Context(), keeper, env, strings.NewReader("\r\nx\r\n"), 5); err != nil {
@@ -132,8 +132,8 @@ func TestDeliverAtOnce(t *testing.T) {
 		})
 	}
 	senders.Wait()
-	if texts, _ := kept(t, s, keeper); len(texts) != 20 { // kept compares the sizes
-		t.Fatalf("%d messages, not 20", len(texts))
+	if texts, _ := kept(t, s, keeper); len(texts) != 12 { // kept compares the sizes
+		t.Fatalf("%d messages, not 12", len(texts))
 	}
 }
 
@@ -421,7 +421,7 @@ func TestLost(t *testing.T) {
 func TestIndexesBounded(t *testing.T) {
 	s := openStore(t, t.TempDir(), Options{Indexes: 3})
 	for round := range byte(2) {
-		for n := range byte(10) {
+		for n := range byte(6) {
 			account := fmt.Sprintf("user%d", n)
 			if err := s.Deliver(t.Context(), account, envelope(round), strings.NewReader(""), 0); err != nil {
 				t.Fatal(err)
@@ -431,7 +431,7 @@ func TestIndexesBounded(t *testing.T) {
 			}
 		}
 	}
-	for n := range 10 {
+	for n := range 6 {
 		if texts, _ := kept(t, s, fmt.Sprintf("user%d", n)); len(texts) != 2 {
 			t.Fatalf("user%d has %d messages", n, len(texts))
 		}
