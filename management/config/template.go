@@ -83,6 +83,8 @@ func (t *template) key(k *key, at string, absent bool) {
 	case given:
 	case k.secret:
 		fmt.Fprintf(&t.b, "#%s = %s\n", k.name+fileSuffix, quote(k.name+".secret"))
+	case !k.hasDef && k.sample() != k.text(reflect.New(direct(k.typ)).Elem()):
+		fmt.Fprintf(&t.b, "# Not set; for example:\n#%s = %s\n", k.name, k.sample())
 	default:
 		fmt.Fprintf(&t.b, "#%s = %s\n", k.name, k.sample())
 	}
