@@ -132,6 +132,7 @@ const (
 )
 
 func TestDeliverer(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept(t, "Subject: before the start\r\n\r\n", "keeper@clinic.example")
 	b.run(t)
@@ -164,6 +165,7 @@ func TestDeliverer(t *testing.T) {
 
 // TestDeliversTwice has a delivery that the queue was not told of, as after a crash: the account keeps one message.
 func TestDeliversTwice(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept(t, "Subject: x\r\n\r\n", "keeper@clinic.example")
 	lease, err := b.spool.Lease(clinic, "test")
@@ -182,6 +184,7 @@ func TestDeliversTwice(t *testing.T) {
 }
 
 func TestDelivererDefers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Quota: 600})
 	b.run(t)
 	b.accept(t, strings.Repeat("a", 300)+"\r\n", "keeper@clinic.example")
@@ -202,6 +205,7 @@ func TestDelivererDefers(t *testing.T) {
 
 // TestDelivererIsFair holds that a lane with much mail does not delay another.
 func TestDelivererIsFair(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.Deliveries = 1
 	for range 20 {
@@ -224,6 +228,7 @@ func TestDelivererIsFair(t *testing.T) {
 
 // TestDelivererStops in the middle of a body: the message stays in the queue, and comes after the next start.
 func TestDelivererStops(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	stop := b.run(t)
 	b.accept(t, "Subject: x\r\n\r\n", "keeper@clinic.example")

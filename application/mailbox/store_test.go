@@ -93,6 +93,7 @@ func TestDeliver(t *testing.T) {
 }
 
 func TestDeliverTwice(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := openStore(t, dir, Options{})
 	deliver(t, s, 1, "Subject: one\r\n\r\n")
@@ -118,6 +119,7 @@ func TestDeliverTwice(t *testing.T) {
 
 // TestDeliverAtOnce has every message come twice at the same time, by two addresses of one account.
 func TestDeliverAtOnce(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, t.TempDir(), Options{})
 	var senders sync.WaitGroup
 	for n := range byte(24) {
@@ -138,6 +140,7 @@ func TestDeliverAtOnce(t *testing.T) {
 }
 
 func TestDeliverRefuses(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, t.TempDir(), Options{Quota: 300})
 	deliver(t, s, 1, strings.Repeat("a", 150)) // and the trace fields
 	for _, c := range []struct {
@@ -187,6 +190,7 @@ func assertClean(t *testing.T, s *Store) {
 
 // TestCrash stops the store before each of its steps on the disk and starts it again from what lies there.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	dir, images := t.TempDir(), t.TempDir()
 	var acknowledged, removed []byte
 	type image struct {
@@ -280,6 +284,7 @@ func TestStepsInOrder(t *testing.T) {
 
 // TestDiskFails has the disk refuse its first step, then its second, until a delivery passes.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
 	for fail := 0; ; fail++ {
 		steps := -1 << 30 // Open's are let through
 		s, err := open(t.TempDir(), Options{}, disk{func(step, path string) error {
@@ -356,6 +361,7 @@ func TestDamagedIndex(t *testing.T) {
 
 // TestDamageInUse finds the damage at a call, while others are under way.
 func TestDamageInUse(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, t.TempDir(), Options{})
 	deliver(t, s, 1, "Subject: x\r\n\r\n")
 	var calls int
@@ -383,6 +389,7 @@ func TestDamageInUse(t *testing.T) {
 
 // TestLost removes a body behind the store's back.
 func TestLost(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var log bytes.Buffer
 	options := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
@@ -419,6 +426,7 @@ func TestLost(t *testing.T) {
 }
 
 func TestIndexesBounded(t *testing.T) {
+	t.Parallel()
 	s := openStore(t, t.TempDir(), Options{Indexes: 3})
 	for round := range byte(2) {
 		for n := range byte(6) {
