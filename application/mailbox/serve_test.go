@@ -58,7 +58,9 @@ type bench struct {
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
 	b := &bench{arrived: make(chan string, 1000)}
-	spool, err := queue.Open(t.Context(), queue.Options{Dir: t.TempDir(), Router: byDomain{}, Notifier: &b.notices})
+	spool, err := queue.Open(t.Context(), queue.Options{
+		Dir: t.TempDir(), Router: byDomain{}, Notifier: &b.notices, Config: queue.Config{SegmentSize: 1 << 20},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
