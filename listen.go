@@ -21,7 +21,15 @@ type port struct {
 	tls     bool // TLS from the first octet (RFC 8314 §3.3)
 }
 
-func (p port) name() string { return p.service + " " + p.network + " " + p.address }
+// shown is the service, with an "s" behind it where TLS comes first.
+func (p port) shown() string {
+	if p.tls {
+		return p.service + "s"
+	}
+	return p.service
+}
+
+func (p port) name() string { return p.shown() + " " + p.network + " " + p.address }
 
 // zeroPort reports whether the kernel chooses the port: such an address may stand twice.
 func zeroPort(address string) bool { return strings.HasSuffix(address, ":0") }

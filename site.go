@@ -181,11 +181,7 @@ func (s *Site) ports() Ports {
 	defer s.mu.Unlock()
 	ports := Ports{}
 	for p, ln := range s.open {
-		name := p.service
-		if p.tls {
-			name += "s"
-		}
-		ports[name] = append(ports[name], ln.Addr().String())
+		ports[p.shown()] = append(ports[p.shown()], ln.Addr().String())
 	}
 	return ports
 }

@@ -14,7 +14,7 @@ import (
 	"bothy/lib/wal"
 )
 
-// Lane names where recipients wait: what will carry them on, and for whom. "mailbox/clinic.example", "odmr/clinic",
+// Lane names where recipients wait: what will carry them on, and for whom. "mailbox/clinic.example", "odmr/clinic.example",
 // "smarthost/provider", "mx/example.net". A lane is derived from the recipient by the Router and never stored:
 // a change of routes moves waiting mail.
 type Lane string

@@ -61,7 +61,7 @@ func checkHop(hop string) error {
 //
 //  1. no domain: <postmaster> of this server (RFC 5321 §4.5.1)   mailbox/<our own name>
 //  2. a local domain of the directory                             mailbox/<domain>
-//  3. a domain held for a customer                                odmr/<account>
+//  3. a domain held for a customer                                odmr/<domain>
 //  4. the domain in Config.Via, else its longest ".suffix" there  smarthost/<host:port>
 //  5. Config.Smarthost, when set                                  smarthost/<host:port>
 //  6. anything else, address literals too                         mx/<domain>, mx/[192.0.2.1]
@@ -120,8 +120,8 @@ func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	if r.directory.Local(domain) {
 		return queue.Lane("mailbox/" + domain)
 	}
-	if account, ok := r.directory.Held(domain); ok {
-		return queue.Lane("odmr/" + account)
+	if _, held := r.directory.Held(domain); held {
+		return queue.Lane("odmr/" + domain)
 	}
 	routes := r.routes.Load()
 	if hop, ok := routes.hop(domain); ok {
