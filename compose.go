@@ -272,15 +272,20 @@ func (s *Site) observeCall() func(odmr.Progress) {
 	}
 }
 
-// followLink tells of the link's changes.
+// followLink tells of the link's changes. It is down, and nobody knows why, until its source has looked.
 func (s *Site) followLink(ctx context.Context) error {
 	states, stop := s.link.Watch()
 	defer stop()
+	last := s.link.State()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case state := <-states:
+			if state == last {
+				continue
+			}
+			last = state
 			what := LinkDown
 			if state.Up {
 				what = LinkUp
