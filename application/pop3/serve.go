@@ -22,8 +22,8 @@ import (
 
 // Config is what the operator sets.
 type Config struct {
-	Listen      []string      `doc:"Addresses of the POP3 port, where STLS is offered (RFC 2595 §4)." default:":110"`
-	ListenTLS   []string      `toml:"listen_tls" doc:"Addresses of the POP3 port where TLS comes first (RFC 8314 §3.1)." default:":995"`
+	Listen      []string      `doc:"Addresses of the POP3 port, where STLS is offered (RFC 2595 §4). Empty: nowhere." example:":110"`
+	ListenTLS   []string      `toml:"listen_tls" doc:"Addresses of the POP3 port where TLS comes first (RFC 8314 §3.1). Empty: nowhere." example:":995"`
 	IdleTimeout time.Duration `doc:"Wait for the next command; after it the session is closed and nothing removed (RFC 1939 §3: at least 10 minutes)." default:"10m" min:"10m"`
 	Errors      int           `doc:"Refused commands borne before the session is closed." default:"20" min:"1"`
 	Logins      int           `doc:"Failed logins borne before the session is closed." default:"5" min:"1"`
