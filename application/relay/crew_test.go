@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"testing"
+	"time"
 
 	"bothy/application/queue"
 )
@@ -94,6 +95,33 @@ func TestLanesWaitForTheLink(t *testing.T) {
 	}
 	if len(lanes) != 2 || lanes[0] != "mx/a" || lanes[1] != "mx/b" {
 		t.Fatalf("at work: %v", lanes)
+	}
+}
+
+// TestDead: a failed next hop counts as failed for a minute, until it answers, or until the link has come up.
+func TestDead(t *testing.T) {
+	c, _ := newCrew(t, 10)
+	now, f := time.Unix(1000, 0), later(4, 1, "cannot reach it")
+	mourned := func(lane queue.Lane, after time.Duration) bool {
+		_, _, ok := c.mourned(lane, now.Add(after))
+		return ok
+	}
+	c.mourn("mx/a", f, now)
+	if !mourned("mx/a", deadTime-1) || mourned("mx/a", deadTime) || mourned("mx/b", 0) {
+		t.Error("not dead for its minute")
+	}
+	if !c.revive("mx/a") || c.revive("mx/a") || mourned("mx/a", 0) {
+		t.Error("not revived once")
+	}
+	c.mourn("mx/a", f, now)
+	c.resume()
+	if mourned("mx/a", 0) {
+		t.Error("dead though the link was the reason")
+	}
+	c.mourn("mx/a", f, now)
+	c.mourn("mx/b", f, now.Add(5*time.Hour))
+	if len(c.dead) != 1 {
+		t.Errorf("%d remembered for ever", len(c.dead))
 	}
 }
 

@@ -329,6 +329,71 @@ func TestLinkFlapIsNoTry(t *testing.T) {
 	})
 }
 
+// TestLinkLostInSession: nor is a message under way that the link took with it; idle sessions are closed.
+func TestLinkLostInSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		uplink, hand := link.New("uplink"), new(link.Manual)
+		hand.Set(true, "")
+		go uplink.Run(t.Context(), hand)
+		synctest.Wait()
+		var cut atomic.Bool
+		x := newRemote(nil)
+		x.mail = func(s *smtp.Session) error {
+			if cut.Swap(true) {
+				return nil
+			}
+			hand.Set(false, "pulled out")
+			time.Sleep(time.Second)
+			return s.Conn.Close()
+		}
+		var open atomic.Int32
+		n := at(x)
+		n.servers["192.0.2.1:25"] = func(c net.Conn) {
+			open.Add(1)
+			x.serve(c)
+			open.Add(-1)
+		}
+		g := newRig(t, n, Options{Link: uplink, Resolver: oneExchanger}, plainConfig)
+		defer g.stop()
+		g.accept("one", "bob@far.example")
+		pass(time.Minute)
+		g.expect("")
+		hand.Set(true, "plugged in")
+		pass(time.Second)
+		g.expect("far.example bob 250")
+		if open.Load() != 1 {
+			t.Errorf("%d sessions kept", open.Load())
+		}
+		hand.Set(false, "pulled out")
+		pass(time.Second)
+		if open.Load() != 0 {
+			t.Errorf("%d sessions kept over a link that is down", open.Load())
+		}
+	})
+}
+
+// TestReusedSessionEnds: a session that the server ends after it carried mail proves nothing against the next message: it goes at once.
+func TestReusedSessionEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var mails atomic.Int32
+		x := newRemote(nil)
+		x.mail = func(s *smtp.Session) error {
+			if mails.Add(1) == 2 {
+				return smtp.Reply{Code: 421, Enhanced: [3]int{4, 7, 0}, Text: "enough for now"}
+			}
+			return nil
+		}
+		g := newRig(t, at(x), Options{}, plainConfig)
+		defer g.stop()
+		g.accept("one", "bob@home.example")
+		g.accept("two", "bob@home.example")
+		pass(5 * time.Second)
+		if got := x.taken(); got != "one bob, two bob" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
 // witness is a Link that is always up and notes what it is told.
 type witness struct{ told []string }
 
@@ -411,6 +476,22 @@ func TestStopReleases(t *testing.T) {
 		g.expect("")
 		g.left("smarthost/mail.provider.example:587", 1, 1)
 		time.Sleep(time.Hour)
+	})
+}
+
+// TestStopWhileDialling: a dial that we broke off ourselves is no try.
+func TestStopWhileDialling(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(t, &internet{}, Options{}, plainConfig)
+		g.accept("one", "bob@far.example")
+		pass(time.Second)
+		start := time.Now()
+		g.stop()
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("stopped after %v", took)
+		}
+		g.expect("")
+		g.left("mx/far.example", 1, 1)
 	})
 }
 

@@ -191,7 +191,8 @@ func (g *rig) failures() string {
 // remote is a mail server somewhere: it takes everything but what replies says otherwise for a local part, and notes it.
 type remote struct {
 	server smtp.Server
-	during func() error // while it has the message, before its reply
+	mail   func(*smtp.Session) error // at MAIL
+	during func() error              // while it has the message, before its reply
 
 	secured atomic.Bool            // the last MAIL came over TLS
 	account atomic.Pointer[string] // and from this account
@@ -210,6 +211,11 @@ func newRemote(replies map[string]smtp.Reply) *remote {
 func (x *remote) serve(conn net.Conn) { x.server.Serve(context.Background(), smtp.NewConn(conn)) }
 
 func (x *remote) Mail(_ context.Context, s *smtp.Session, _ *message.Envelope) error {
+	if x.mail != nil {
+		if err := x.mail(s); err != nil {
+			return err
+		}
+	}
 	x.secured.Store(s.Conn.TLS() != nil)
 	account := s.Identity
 	x.account.Store(&account)
