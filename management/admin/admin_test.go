@@ -327,6 +327,9 @@ func TestListen(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
+	if first.Addr().String() != path {
+		t.Errorf("address %s", first.Addr())
+	}
 	if _, err := Listen(path, 0o600); !errors.Is(err, ErrInUse) {
 		t.Errorf("in use: %v", err)
 	}

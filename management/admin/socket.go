@@ -61,6 +61,9 @@ type listener struct {
 	once sync.Once
 }
 
+// Addr is the path that clients dial; the kernel remembers the name the socket was made under.
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
 func (l *listener) Close() error {
 	l.once.Do(func() { os.Remove(l.path) })
 	return l.UnixListener.Close()
