@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,9 +42,9 @@ func TestFetchmail(t *testing.T) {
 			if exit, out := f.run(t); exit != 0 || len(in.messages) != 3 {
 				t.Fatalf("exit %d, %d messages\n%s", exit, len(in.messages), out)
 			}
-			for i, want := range []string{" one\r\n\r\n.dot\r\n", " two\r\n\r\n8bit \xc3\xa9\xff\r\n", " three\r\n\r\n" + long} {
-				if got := in.messages[i]; got != "a@sender.example joe@clinic.example "+want {
-					t.Errorf("message %d came as %.200q", i, got)
+			for _, want := range []string{" one\r\n\r\n.dot\r\n", " two\r\n\r\n8bit \xc3\xa9\xff\r\n", " three\r\n\r\n" + long} {
+				if !slices.Contains(in.messages, "a@sender.example joe@clinic.example "+want) {
+					t.Errorf("%.40q did not come as it was sent", want)
 				}
 			}
 			if exit, out := f.run(t); exit != 0 || len(in.messages) != 3 { // 453

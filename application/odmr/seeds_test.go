@@ -27,7 +27,7 @@ func TestSeeds(t *testing.T) {
 					x.restart(dice)
 				}
 				if dice.IntN(3) == 0 {
-					x.callTwice(randomPath(dice))
+					x.callTwice(randomPath(dice), randomPath(dice))
 				} else {
 					_ = x.call(randomPath(dice))
 				}
@@ -55,10 +55,8 @@ func randomPath(dice *rand.Rand) sim.Path {
 }
 
 // callTwice makes two calls of one account at once. One may be told to come later.
-func (x *exchange) callTwice(path sim.Path) {
-	x.mu.Lock()
-	x.path = path
-	x.mu.Unlock()
+func (x *exchange) callTwice(paths ...sim.Path) {
+	x.paths = paths
 	ended := make(chan error, 2)
 	for range 2 {
 		go func() {

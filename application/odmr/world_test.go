@@ -59,7 +59,7 @@ func (notices) Failure(env *message.Envelope, failed []queue.Failed, _ []byte, _
 func openSpool(t *testing.T, disk *sim.Disk, router routerFunc) *queue.Spool {
 	t.Helper()
 	s, err := queue.Open(context.WithoutCancel(t.Context()), queue.Options{
-		Dir: "/spool", FS: disk, Router: router, Notifier: notices{}, Config: queue.Config{SegmentSize: 64 << 10, FreeSpace: 1},
+		Dir: "/spool", FS: disk, Router: router, Notifier: notices{}, Config: queue.Config{SegmentSize: 16 << 10, FreeSpace: 1},
 	})
 	if err != nil {
 		t.Fatal(err)
