@@ -182,7 +182,7 @@ func (l *Log) take() (g *group, ok bool) {
 	case l.gather != nil && l.gather.waited:
 		g, l.gather = l.gather, nil
 	}
-	l.flying = g
+	l.flying = g != nil
 	return g, true
 }
 
@@ -198,13 +198,13 @@ func (l *Log) flush(g *group) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.flying = false
 	switch {
 	case err != nil:
-		l.die(err)
+		g.end(l.die(err))
 	case short:
 		l.rewind(g)
-	default:
-		l.flying = nil
+	default: // even when the log died meanwhile: this is durable
 		l.stats.Syncs++
 		l.stats.Bytes += uint64(len(g.buf))
 		if len(l.idle) < 2 {
@@ -230,7 +230,7 @@ func (l *Log) rewind(g *group) {
 			g.end(ErrFull)
 		}
 	}
-	l.flying, l.sealed, l.gather = nil, nil, nil
+	l.sealed, l.gather = nil, nil
 	if l.active != g.segment { // it was never written: it is next again, and whatever came after it is too many
 		delete(l.segments, l.active.number)
 		if l.next != nil {
@@ -253,12 +253,12 @@ func (l *Log) die(err error) error {
 		return l.dead
 	}
 	l.dead = err
-	for _, g := range []*group{l.flying, l.sealed, l.gather} {
+	for _, g := range []*group{l.sealed, l.gather} { // the flying one is flush's
 		if g != nil {
 			g.end(err)
 		}
 	}
-	l.flying, l.sealed, l.gather = nil, nil, nil
+	l.sealed, l.gather = nil, nil
 	l.wake()
 	l.changed.Broadcast()
 	return err

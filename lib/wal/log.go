@@ -78,7 +78,7 @@ type Log struct {
 	rounds   uint64              // allocations ended
 	gather   *group              // takes records; nil when empty
 	sealed   *group              // the last of the segment before; written before gather
-	flying   *group              // being written
+	flying   bool                // a group is being written
 	idle     [][]byte            // buffers of groups that are done
 	dead     error               // why every call fails: ErrClosed or the disk's error
 	closed   bool
@@ -321,7 +321,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	l.closed = true
-	for l.dead == nil && (l.sealed != nil || l.flying != nil || l.gather != nil) {
+	for l.dead == nil && (l.sealed != nil || l.flying || l.gather != nil) {
 		if l.gather != nil {
 			l.gather.waited = true
 		}
