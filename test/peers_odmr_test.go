@@ -24,7 +24,7 @@ func fetch(t *testing.T, d *demo, provider, into, options string) (output string
 	if err := os.WriteFile(rc, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return peer.RunEnv(t, []string{"HOME=" + home, "FETCHMAILHOME=" + home}, "", "fetchmail", "-f", rc, "-v", "--nodetach", "--nosyslog")
+	return peer.RunEnv(t, []string{"HOME=" + home, "FETCHMAILHOME=" + home}, "", "fetchmail", "-f", rc, "--pidfile", filepath.Join(home, "pid"), "-v", "--nodetach", "--nosyslog")
 }
 
 // mailTo sends one message from the Internet to recipients, in one transaction.

@@ -81,7 +81,7 @@ smtpd_recipient_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 default_process_limit = 200
-%[2]s`, dir, settings)
+`, dir)
 	must := func(err error) {
 		if err != nil {
 			t.Helper()
@@ -95,7 +95,7 @@ default_process_limit = 200
 	must(os.Mkdir(filepath.Join(dir, "data"), 0o700))
 	must(os.Chown(filepath.Join(dir, "data"), uid, -1))
 	etc := filepath.Join(dir, "etc")
-	must(os.WriteFile(filepath.Join(etc, "main.cf"), []byte(base), 0o644))
+	must(os.WriteFile(filepath.Join(etc, "main.cf"), []byte(override(base, settings)), 0o644))
 	must(os.WriteFile(filepath.Join(etc, "master.cf"), fmt.Appendf(nil, master, p.Address), 0o644))
 	if out, code := Run(t, "", "postfix", "-c", etc, "start"); code != 0 {
 		log, _ := os.ReadFile(filepath.Join(dir, "log", "mail.log"))
@@ -129,4 +129,16 @@ func (p *Postfix) PID(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return pid
+}
+
+// override returns the lines of base whose parameter is not set by settings, and settings: Postfix warns of each that is set twice.
+func override(base, settings string) string {
+	var b strings.Builder
+	for line := range strings.Lines(base) {
+		name, _, _ := strings.Cut(line, " =")
+		if !strings.HasPrefix(settings, name+" =") && !strings.Contains(settings, "\n"+name+" =") {
+			b.WriteString(line)
+		}
+	}
+	return b.String() + settings
 }
