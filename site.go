@@ -49,6 +49,7 @@ type Site struct {
 	throttle  sasl.Throttle // of logins, over all services
 
 	current atomic.Pointer[composition]
+	opened  atomic.Bool // the spool is there
 
 	mu   sync.Mutex
 	open map[port]net.Listener
@@ -120,7 +121,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 			return nil, fmt.Errorf("data: %w", err)
 		}
 	}
-	if s.directory, err = (directory.Options{Log: env.Log}).Open(ctx, cfg.DirectoryFile()); err != nil {
+	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute}).Open(ctx, cfg.DirectoryFile()); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	if s.router, err = route.New(cfg.Hostname, s.directory, cfg.Route); err != nil {
@@ -139,6 +140,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+	s.opened.Store(true)
 	return s, nil
 }
 
@@ -173,6 +175,14 @@ func (s *Site) apply(cfg Config) error {
 	}
 	s.spool.Reroute()
 	return nil
+}
+
+// reroute gives waiting mail the way that its recipients' domains have now. The directory tells when they change, at the earliest while
+// the spool is still being opened.
+func (s *Site) reroute() {
+	if s.opened.Load() {
+		s.spool.Reroute()
+	}
 }
 
 // ports returns the addresses that are really listened on, which differ from the configured ones where those end in :0.

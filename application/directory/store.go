@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -19,10 +20,11 @@ import (
 // Directory is the SQLite file of accounts, domains, aliases and ODMR customers. Changes count at once, also those another
 // process (the command line) makes: after a tenth of a second at most. Safe for concurrent use.
 type Directory struct {
-	file   string
-	log    *slog.Logger
-	secret []byte
-	state  atomic.Pointer[snapshot]
+	file    string
+	log     *slog.Logger
+	domains func() // Options.Domains
+	secret  []byte
+	state   atomic.Pointer[snapshot]
 
 	contacts contacts
 	key      sealer
@@ -40,6 +42,10 @@ type Directory struct {
 // Options are what opening a Directory may be told beside its file. The zero Options are what Open uses.
 type Options struct {
 	Log *slog.Logger // what goes wrong behind the scenes; nil: nowhere
+
+	// Domains is told when another set of domains is local or held, whoever changed it: mail that waits may have to take another way.
+	// It must not change the Directory. Nil: nobody is told.
+	Domains func()
 }
 
 const (
@@ -68,7 +74,7 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 	if err := create(file); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	d := &Directory{file: file, log: o.Log, key: sealer{file: file + ".key"}, done: make(chan struct{})}
+	d := &Directory{file: file, log: o.Log, domains: o.Domains, key: sealer{file: file + ".key"}, done: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -199,9 +205,17 @@ func (d *Directory) change(ctx context.Context, edit func(s *snapshot, exec exec
 		return err
 	})
 	if err == nil {
-		d.state.Store(after)
+		d.publish(after)
 	}
 	return err
+}
+
+// publish makes s the state that holds.
+func (d *Directory) publish(s *snapshot) {
+	old := d.state.Swap(s)
+	if d.domains != nil && old != nil && !(maps.Equal(old.local, s.local) && maps.Equal(old.held, s.held)) {
+		d.domains()
+	}
 }
 
 // execer runs one statement of a change.
@@ -233,7 +247,7 @@ func (d *Directory) reload(ctx context.Context) error {
 		return err
 	}
 	d.version = version
-	d.state.Store(s)
+	d.publish(s)
 	return nil
 }
 

@@ -372,3 +372,44 @@ func BenchmarkLoad(b *testing.B) {
 		}
 	}
 }
+
+func TestDomainsAreAnnounced(t *testing.T) {
+	told := make(chan struct{}, 100)
+	file := filepath.Join(t.TempDir(), "directory.db")
+	d, err := Options{Domains: func() { told <- struct{}{} }}.Open(t.Context(), file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	other, err := Open(t.Context(), file) // another process, such as the command line
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	for _, change := range []struct {
+		name string
+		do   func() error
+		want bool
+	}{
+		{"an account without addresses", func() error { return d.AddAccount(t.Context(), Account{Name: "clinic"}, "secret") }, false},
+		{"a customer's domain, by another process", func() error {
+			return other.AddCustomer(t.Context(), Customer{Account: "clinic", Domains: []string{"clinic.example"}})
+		}, true},
+		{"a password, by another process", func() error { return other.SetPassword(t.Context(), "clinic", "other") }, false},
+		{"a local domain", func() error { return d.AddDomain(t.Context(), "light.example") }, true},
+	} {
+		if err := change.do(); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-told:
+			if !change.want {
+				t.Errorf("%s was announced", change.name)
+			}
+		case <-time.After(5 * pollInterval):
+			if change.want {
+				t.Errorf("%s was not announced", change.name)
+			}
+		}
+	}
+}

@@ -19,7 +19,7 @@ type Config struct {
 	ViaTLS   string `doc:"The same for the next hops of route.via, without any login." default:"opportunistic" oneof:"required opportunistic none"`
 	CAFile   string `doc:"PEM file of further certificate authorities for the smarthost and via."`
 
-	DNS []string `doc:"DNS servers, address or address:port; empty: those of /etc/resolv.conf, as it is at the moment." example:"[\"192.0.2.53\"]"`
+	DNS []string `doc:"DNS servers, address or address:port; empty: those of /etc/resolv.conf, as it is at the moment." example:"192.0.2.53"`
 
 	// RFC 5321 §4.5.4.1: the parameters to the retry algorithm must be configurable.
 	FirstRetry time.Duration `doc:"Wait after the first failed attempt; it doubles each time (RFC 5321 §4.5.4.1 advises 30m)." default:"5m" min:"10s"`
