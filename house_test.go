@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"bothy/management/config"
 )
 
 var update = flag.Bool("update", false, "rewrite generated files (RFCS.md, docs/config.md, CHANGELOG.md)")
@@ -174,6 +176,19 @@ func TestChangelog(t *testing.T) {
 		fmt.Fprintf(&out, "\n%s", content)
 	}
 	fresh(t, "CHANGELOG.md", out.Bytes())
+}
+
+// TestConfigReference holds that docs/config.md is what the configuration structs say.
+func TestConfigReference(t *testing.T) {
+	if err := config.Verify(&Config{}); err != nil {
+		t.Error(err)
+	}
+	var out bytes.Buffer
+	out.WriteString("# Configuration\n\nGenerated from the configuration structs: `bothy config docs` prints it, `make generate` writes it. A first file with all of this as comments\ncomes from `bothy init`; `bothy config check` says what is wrong with yours, by file and line.\n\n")
+	if err := config.Docs(&out, &Config{}); err != nil {
+		t.Fatal(err)
+	}
+	fresh(t, "docs/config.md", out.Bytes())
 }
 
 // TestPackagesSayWhatTheyAre holds that every package has a doc.go that names its plane and what it obeys.

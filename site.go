@@ -147,6 +147,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 // close ends what open began, in the other order.
 func (s *Site) close() error {
 	var errs []error
+	s.opened.Store(false)
 	if s.spool != nil {
 		errs = append(errs, s.spool.Close())
 	}
