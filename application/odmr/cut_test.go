@@ -290,6 +290,9 @@ func TestCutAtEveryOctet(t *testing.T) {
 	if len(w) < 3 || near < 500 || far < 500 {
 		t.Fatalf("the exchange is too small to be worth cutting: %d and %d octets, %d transfers", near, far, len(w))
 	}
+	if want := "one to a@clinic.example b@clinic.example.net"; w[0].what != want { // over the thin link once
+		t.Errorf("the first transfer was %q, want %q", w[0].what, want)
+	}
 	doubled := map[string]bool{}
 	var mu sync.Mutex
 	for _, how := range []sim.How{sim.Reset, sim.Lost, sim.Closed, sim.Silent} {

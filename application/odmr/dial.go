@@ -106,9 +106,19 @@ func (c *Customer) Call(ctx context.Context, progress func(Progress)) (Report, e
 	call := &call{customer: c, cfg: c.Config, progress: progress}
 	call.report = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}
 	err := call.run(ctx)
+	if ctx.Err() == nil && (errors.Is(err, ErrUnreachable) || errors.Is(err, ErrInterrupted)) {
+		c.evidence(false, err.Error())
+	}
 	call.report.Took = time.Since(start)
 	call.tell(Ended)
 	return call.report, err
+}
+
+// evidence tells the link what a call saw of it.
+func (c *Customer) evidence(up bool, why string) {
+	if c.Link != nil {
+		c.Link.Evidence(up, "odmr: "+strings.TrimPrefix(why, "odmr: "))
+	}
 }
 
 // call is one call. One goroutine owns it.
@@ -214,6 +224,7 @@ func (c *call) request(ctx context.Context, client *smtp.Client) error {
 	if err := client.Greet(ctx); err != nil {
 		return refused(err, ErrRefused)
 	}
+	c.customer.evidence(true, "provider answered")
 	if c.cfg.TLS == "" || c.cfg.TLS == "required" {
 		c.tell(Securing)
 		if _, ok := client.Has("STARTTLS"); !ok {

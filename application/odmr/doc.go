@@ -12,8 +12,9 @@
 //
 // The provider has accepted it (package queue) and it waits in the lane of its held domain. The customer dials (dial.go), logs in and
 // sends ATRN; serve.go reads it, machine.go decides it. The connection turns. The provider leases the message with its recipients in
-// the domains asked for and sends it with a smtp.Client (serve_reversed.go); the customer takes it with a smtp.Server whose
-// policy knows its own domains only (dial_reversed.go), and its reply to each recipient settles that recipient at the provider.
+// the domains asked for (line.go) and sends it with a smtp.Client (serve_reversed.go); the customer takes it with a smtp.Server
+// whose policy knows its own domains only (dial_reversed.go), and its reply to each recipient settles that recipient at the
+// provider. run.go decides when the customer calls.
 //
 // # States
 //
@@ -46,6 +47,9 @@
 //
 //	Its §5.1.1 wants AUTH in every EHLO reply. Before TLS it lists mechanisms that do not show the password. A provider may
 //	insist on TLS (require_tls), which deviates.
+//
+//	ATRN may name some of an account's domains, so the lane is the domain's and not the account's. A message to several of them
+//	is sent once all the same.
 //
 //	One domain that is not the account's refuses the whole command with 450 (§5.2.1): there is no partial service.
 //

@@ -10,9 +10,10 @@ import (
 	"bothy/operational/link"
 )
 
-// Link tells whether calling makes sense; link.Link has it.
+// Link tells whether calling makes sense, and is told what a call saw of it; link.Link has it.
 type Link interface {
 	Watch() (states <-chan link.State, stop func())
+	Evidence(up bool, why string)
 }
 
 // interval is between calls when none is configured.
@@ -51,7 +52,7 @@ func (c *Customer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case state := <-states:
-			s.linked(ctx, state.Up)
+			s.linked(ctx, state)
 		case <-c.poke:
 			s.start(ctx)
 		case <-s.next.C:
@@ -70,6 +71,7 @@ func (c *Customer) Run(ctx context.Context) error {
 type schedule struct {
 	customer *Customer
 	up       bool
+	since    time.Time // of up
 	next     *time.Timer
 	failures int                     // calls in a row that ended without mail for a fault
 	cancel   context.CancelCauseFunc // of the call under way; nil: none
@@ -96,9 +98,10 @@ func (s *schedule) start(ctx context.Context) {
 	}()
 }
 
-func (s *schedule) linked(ctx context.Context, up bool) {
-	came := up && !s.up
-	s.up = up
+// linked calls when the link has come up. It was down in between if that was not seen but has another beginning.
+func (s *schedule) linked(ctx context.Context, state link.State) {
+	came := state.Up && (!s.up || !state.Since.Equal(s.since))
+	s.up, s.since = state.Up, state.Since
 	switch {
 	case came && s.cancel == nil:
 		s.failures = 0 // whatever failed, failed on another day's network
@@ -108,6 +111,7 @@ func (s *schedule) linked(ctx context.Context, up bool) {
 	}
 }
 
+// checkStall ends a call that has not read an octet since the link came up.
 func (s *schedule) checkStall() {
 	s.check = nil
 	if s.cancel != nil && s.customer.octets.Load() == s.octets {

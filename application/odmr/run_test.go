@@ -17,6 +17,7 @@ import (
 type fakeLink chan link.State
 
 func (l fakeLink) Watch() (<-chan link.State, func()) { return l, func() {} }
+func (fakeLink) Evidence(bool, string)                {}
 
 // dials notes when calls begin; each fails at once.
 type dials struct {

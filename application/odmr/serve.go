@@ -32,7 +32,7 @@ type Provider struct {
 	Directory Customers
 	Queue     queue.Store
 	Config    ProviderConfig
-	Observe   func(Event) // hears what happens, must not block; nil: nobody does
+	Observe   func(Event) // hears what happens, from any session at once; must not block; nil: nobody does
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
@@ -143,10 +143,9 @@ type session struct {
 	implicit  bool // TLS from the first octet
 	peer      string
 	log       *slog.Logger
-	mechanism string         // of the last AUTH that was begun
-	account   string         // whose place this session has; empty: none
-	domains   []string       // what ATRN was granted
-	late      []*queue.Lease // put off until the rest is through
+	mechanism string   // of the last AUTH that was begun
+	account   string   // whose place this session has; empty: none
+	domains   []string // what ATRN was granted
 }
 
 func (s *session) end() {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"bothy/application/queue"
@@ -26,17 +25,18 @@ func (s *session) reversed(ctx context.Context) error {
 	if err := client.Greet(work); err != nil {
 		return fmt.Errorf("odmr: customer %s did not greet: %w", s.account, err)
 	}
-	defer s.release()
+	line := &line{queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains))}
+	defer line.release()
 	messages := 0
 	for ctx.Err() == nil {
-		lease, err := s.next()
+		m, err := line.next()
 		if err != nil {
 			return errors.Join(err, client.Quit(work))
 		}
-		if lease == nil {
+		if m == nil {
 			break
 		}
-		if err := s.transfer(work, client, lease); err != nil {
+		if err := s.transfer(work, client, m); err != nil {
 			return err
 		}
 		messages++
@@ -45,80 +45,26 @@ func (s *session) reversed(ctx context.Context) error {
 	return client.Quit(work)
 }
 
-// maxLate bounds the messages a session puts off. They hold a lease and no body.
-const maxLate = 64
-
-// next leases the next message of the lanes that were asked for; nil when nothing is due there. What was tried before goes
-// behind what was not: else a message too large for the minutes a bad link lasts would keep all others back for ever.
-func (s *session) next() (*queue.Lease, error) {
-	for {
-		lease, err := s.lease()
-		if err != nil {
-			return nil, err
-		}
-		if lease != nil && (slices.Max(lease.Attempts) == 0 || len(s.late) == maxLate) {
-			return lease, nil
-		}
-		if lease != nil {
-			s.late = append(s.late, lease)
-			continue
-		}
-		if len(s.late) == 0 {
-			return nil, nil
-		}
-		i := smallest(s.late)
-		lease = s.late[i]
-		s.late = slices.Delete(s.late, i, i+1)
-		return lease, nil
-	}
-}
-
-// lease takes the oldest message of the first lane that has one.
-func (s *session) lease() (*queue.Lease, error) {
-	for _, d := range s.domains {
-		lease, err := s.provider.Queue.Lease(lane(d), "odmr/"+s.account)
-		if lease != nil || err != nil {
-			return lease, err
-		}
-	}
-	return nil, nil
-}
-
-func smallest(leases []*queue.Lease) (at int) {
-	for i, l := range leases {
-		if l.Size < leases[at].Size {
-			at = i
-		}
-	}
-	return at
-}
-
-// release gives back what was put off and did not get its turn.
-func (s *session) release() {
-	for _, l := range s.late {
-		l.Release()
-	}
-}
-
 // errClosing says that the customer has announced that it closes the connection (RFC 5321 §3.8).
 var errClosing = errors.New("odmr: customer is closing the connection")
 
 // transfer sends one message and settles each of its recipients by its own reply. An error ends the session.
-func (s *session) transfer(ctx context.Context, client *smtp.Client, lease *queue.Lease) error {
-	body, err := lease.Open()
+func (s *session) transfer(ctx context.Context, client *smtp.Client, m *leased) error {
+	env := m.envelope()
+	body, err := m.leases[0].Open()
 	if err != nil {
-		s.log.Error("message cannot be read", "id", lease.Envelope.ID, "err", err)
-		return s.settle(lease, unreadable(len(lease.Envelope.Recipients)))
+		s.log.Error("message cannot be read", "id", env.ID, "err", err)
+		return s.settle(m, unreadable(len(env.Recipients)))
 	}
 	defer body.Close()
 	source := &source{r: body}
-	replies, err := client.Send(ctx, &lease.Envelope, source, lease.Size)
+	replies, err := client.Send(ctx, env, source, m.leases[0].Size)
 	if source.err != nil {
-		s.log.Error("message cannot be read", "id", lease.Envelope.ID, "err", source.err)
-		return errors.Join(err, s.settle(lease, unreadable(len(lease.Envelope.Recipients))))
+		s.log.Error("message cannot be read", "id", env.ID, "err", source.err)
+		replies = unreadable(len(env.Recipients))
 	}
-	if serr := s.settle(lease, replies); serr != nil || err != nil {
-		return errors.Join(err, serr)
+	if err = errors.Join(err, s.settle(m, replies)); err != nil {
+		return err
 	}
 	for _, r := range replies {
 		if r.Code == 421 {
@@ -128,25 +74,27 @@ func (s *session) transfer(ctx context.Context, client *smtp.Client, lease *queu
 	return nil
 }
 
-// settle ends the lease with what the replies mean. A recipient without a certain reply is due again at once: sending it again
-// may make a duplicate, which RFC 1047 prefers to a loss.
-func (s *session) settle(lease *queue.Lease, replies []smtp.Reply) error {
+// settle ends the leases of a message with what the replies mean, in their order. A recipient without a certain reply is due again
+// at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss.
+func (s *session) settle(m *leased, replies []smtp.Reply) error {
 	now := s.provider.now()
-	verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
-	for i := range min(len(verdicts), len(replies)) {
-		verdicts[i] = verdict(replies[i], s.peer, now)
+	var errs []error
+	for _, lease := range m.leases {
+		verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
+		for i := range verdicts {
+			verdicts[i], replies = verdict(replies[0], s.peer, now), replies[1:]
+		}
+		switch err := lease.Settle(verdicts); {
+		case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
+			s.log.Warn("lease lost", "id", lease.Envelope.ID, "fence", lease.Fence)
+		case err != nil:
+			lease.Release()
+			errs = append(errs, err)
+		default:
+			s.tell(lease, verdicts)
+		}
 	}
-	err := lease.Settle(verdicts)
-	if errors.Is(err, queue.ErrFenced) { // somebody else decided meanwhile, such as the operator
-		s.log.Warn("lease lost", "id", lease.Envelope.ID, "fence", lease.Fence)
-		return nil
-	}
-	if err != nil {
-		lease.Release()
-		return err
-	}
-	s.tell(lease, verdicts)
-	return nil
+	return errors.Join(errs...)
 }
 
 // tell logs and reports what became of each recipient.

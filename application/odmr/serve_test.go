@@ -58,6 +58,9 @@ type loginServer struct {
 func (l *loginServer) Next(_ context.Context, response []byte) (challenge []byte, done bool, err error) {
 	if !l.cram {
 		l.identity = string(response)
+		if parts := strings.Split(l.identity, "\x00"); len(parts) == 3 { // PLAIN
+			l.identity = parts[1]
+		}
 		return nil, true, nil
 	}
 	if !l.asked {
@@ -83,12 +86,14 @@ func TestProvider(t *testing.T) {
 		send(t, spool, "Lester.Tester@dot.foo.bar", "Subject: one\r\n\r\n.dot\r\n", "l.eva.msg@example.com")
 		send(t, spool, "a@sender.example", "Subject: two\r\n\r\n.dot\r\n", "keeper@clinic.example", "keeper@light.example")
 		send(t, spool, "a@sender.example", "Subject: three\r\n\r\n", "gone@ward.example", "full@ward.example", "nurse@ward.example")
+		send(t, spool, "a@sender.example", "Subject: four\r\n\r\n", "a@twin.example", "b@twin.example.net", "c@light.example")
 		p := &Provider{
 			Hostname: "provider.example", Auth: login{}, Queue: spool,
 			Directory: customers{
 				"foobar.net": {Account: "foobar.net", Domains: []string{"example.org", "example.com"}},
 				"clinic":     {Account: "clinic", Domains: []string{"clinic.example", "clinic.example.net"}},
 				"ward":       {Account: "ward", Domains: []string{"ward.example"}},
+				"twins":      {Account: "twins", Domains: []string{"twin.example", "twin.example.net"}},
 				"hasty":      {Account: "hasty", Domains: []string{"clinic.example"}, MinInterval: 5 * time.Minute, LastContact: time.Now().Add(-time.Minute)},
 				"busy":       {Account: "busy", Domains: []string{"clinic.example"}},
 				"lonely":     {Account: "lonely", Domains: []string{"lonely.example"}, EmptyTurns: true},
@@ -111,7 +116,14 @@ func TestProvider(t *testing.T) {
 			if taken[name] {
 				want = 0
 			}
-			for domain, want := range map[string]int{"clinic.example": want, "light.example": 1} {
+			waiting := map[string]int{"clinic.example": want, "light.example": 2, "twin.example": 1, "twin.example.net": 1}
+			switch name {
+			case "subset":
+				waiting["twin.example"] = 0
+			case "two-domains":
+				waiting["twin.example"], waiting["twin.example.net"] = 0, 0
+			}
+			for domain, want := range waiting {
 				if _, all := spool.Waiting(lane(domain)); all != want {
 					t.Errorf("%d recipients wait for %s, want %d", all, domain, want)
 				}

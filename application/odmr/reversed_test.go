@@ -1,0 +1,147 @@
+package odmr
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"bothy/application/directory"
+	"bothy/lib/sim"
+	"bothy/operational/link"
+)
+
+// What a site and a provider are made of has what is asked of it.
+var (
+	_ Customers  = (*directory.Directory)(nil)
+	_ Recipients = (*directory.Directory)(nil)
+	_ Link       = (*link.Link)(nil)
+)
+
+// TestLargeGoesLast: what did not get through once does not keep back what was not tried yet.
+func TestLargeGoesLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := &exchange{t: t, hold: openSpool(t, sim.NewDisk(), providerRouter), site: openSpool(t, sim.NewDisk(), siteRouter)}
+		x.provider = newCutProvider(x.hold)
+		for _, m := range []struct {
+			subject string
+			size    int
+		}{{"huge", 8000}, {"large", 3000}, {"small", 10}, {"tiny", 1}} {
+			time.Sleep(time.Millisecond)
+			send(t, x.hold, "a@sender.example", "Subject: "+m.subject+"\r\n\r\n"+strings.Repeat("x", m.size), "a@clinic.example")
+		}
+		order := func() string {
+			var subjects []string
+			for _, a := range x.arrivals {
+				subject, _, _ := strings.Cut(a.what, " ")
+				subjects = append(subjects, subject)
+			}
+			return strings.Join(subjects, " ")
+		}
+		cut := func(after int64) sim.Path {
+			return sim.Path{Cut: &sim.Cut{Side: sim.Listener, After: after}}
+		}
+		_ = x.call(cut(4000))
+		if got := order(); got != "" {
+			t.Errorf("in the first minutes came %q", got)
+		}
+		_ = x.call(cut(2000))
+		_ = x.call(cut(2000))
+		if got := order(); got != "small tiny" {
+			t.Errorf("in the next minutes came %q, want all but the large ones", got)
+		}
+		x.finish()
+		if got := order(); got != "small tiny large huge" {
+			t.Errorf("at last came %q", got)
+		}
+	})
+}
+
+// TestDeadCustomerFreesItsPlace: a customer that falls silent keeps others of its account out as long as the timeout and no longer,
+// and what it had leased is due again.
+func TestDeadCustomerFreesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newExchange(t)
+		near, far := sim.Pipe(sim.Path{Cut: &sim.Cut{Side: sim.Dialer, After: 300, How: sim.Silent}})
+		served := make(chan error, 1)
+		start := time.Now()
+		go func() { served <- x.provider.Serve(context.Background(), far) }()
+		dead := x.customer()
+		dead.Dial = dialTo(near)
+		ctx, hangUp := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { _, _ = dead.Call(ctx, nil); close(ended) }()
+
+		time.Sleep(time.Minute)
+		if err := x.call2(); !errors.Is(err, ErrLater) || !strings.Contains(err.Error(), "another session") {
+			t.Errorf("beside a session that nobody knows is dead: %v", err)
+		}
+		if err := <-served; err == nil || time.Since(start) > 11*time.Minute {
+			t.Errorf("the provider gave up after %v: %v", time.Since(start), err)
+		}
+		if err := x.call2(); err != nil {
+			t.Errorf("after the dead session's end: %v", err)
+		}
+		hangUp()
+		<-ended
+		x.finish()
+	})
+}
+
+// call2 is call while another session goes on.
+func (x *exchange) call2() error {
+	_, err := x.customer().Call(context.Background(), nil)
+	return err
+}
+
+// TestProviderStops: the message under way is finished, the next one is not begun, and the customer hears QUIT.
+func TestProviderStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newExchange(t)
+		near, far := sim.Pipe(sim.Path{Delay: time.Second})
+		ctx, stop := context.WithCancel(context.Background())
+		served := make(chan error, 1)
+		x.provider.Observe = func(e Event) {
+			if e.What == Transferred {
+				stop()
+			}
+		}
+		x.near, x.far = near, far
+		go func() { served <- x.provider.Serve(ctx, far) }()
+		c := x.customer()
+		c.Dial = dialTo(near)
+		report, err := c.Call(context.Background(), nil)
+		if err != nil || report.Messages != 1 {
+			t.Errorf("%d messages, %v", report.Messages, err)
+		}
+		if err := <-served; err != nil {
+			t.Errorf("the provider's session ended with %v", err)
+		}
+		x.provider.Observe = nil
+		x.finish()
+		if twice := x.duplicates(); twice != nil {
+			t.Errorf("%q came twice", twice)
+		}
+	})
+}
+
+// TestDamagedBody: a message that cannot be read is put off, the others pass.
+func TestDamagedBody(t *testing.T) {
+	s := &source{r: io.MultiReader(strings.NewReader("x"), brokenReader{})}
+	if _, err := io.ReadAll(s); !errors.Is(err, errBroken) || !errors.Is(s.err, errBroken) {
+		t.Errorf("%v, %v", err, s.err)
+	}
+	s = &source{r: strings.NewReader("x")}
+	if _, err := io.ReadAll(s); err != nil || s.err != nil {
+		t.Errorf("%v, %v", err, s.err)
+	}
+}
+
+var errBroken = errors.New("disk error")
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errBroken }
