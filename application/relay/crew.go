@@ -64,6 +64,11 @@ func (c *crew) finish() {
 func (c *crew) wake(lane queue.Lane) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.call(lane)
+}
+
+// call is wake for one who holds mu.
+func (c *crew) call(lane queue.Lane) {
 	g := c.lanes[lane]
 	switch {
 	case g == nil:
@@ -165,14 +170,12 @@ func (c *crew) leave(w *worker, more bool) {
 	c.callIn()
 }
 
-// callIn hires for the lanes that wait, as far as there is room. The caller holds mu.
+// callIn calls somebody for the lanes that wait, as far as there is room. The caller holds mu.
 func (c *crew) callIn() {
 	for len(c.waiting) > 0 && c.relay.up.Load() && c.total < c.relay.set.Load().Connections {
 		next := c.waiting[0]
 		c.waiting = c.waiting[1:]
-		if c.lanes[next] == nil {
-			c.hire(next)
-		}
+		c.call(next)
 	}
 }
 
@@ -205,6 +208,13 @@ func (c *crew) resume() {
 	defer c.mu.Unlock()
 	clear(c.dead)
 	c.callIn()
+}
+
+// forgive makes no next hop count as failed.
+func (c *crew) forgive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.dead)
 }
 
 // mourn notes that lane's next hop failed.

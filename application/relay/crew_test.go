@@ -98,6 +98,24 @@ func TestLanesWaitForTheLink(t *testing.T) {
 	}
 }
 
+// TestColleagueLooksAgain: mail that one worker left behind when the link went down is for the next who asks.
+func TestColleagueLooksAgain(t *testing.T) {
+	c, hired := newCrew(t, 10)
+	c.wake("mx/a")
+	c.hire("mx/a")
+	c.relay.up.Store(false)
+	c.leave((*hired)[0], true)
+	c.relay.up.Store(true)
+	c.resume()
+	if len(*hired) != 2 {
+		t.Fatalf("%d hired", len(*hired))
+	}
+	c.leave((*hired)[1], false) // it had asked the queue before
+	if len(*hired) != 3 {
+		t.Fatal("mail left behind")
+	}
+}
+
 // TestDead: a failed next hop counts as failed for a minute, until it answers, or until the link has come up.
 func TestDead(t *testing.T) {
 	c, _ := newCrew(t, 10)

@@ -19,7 +19,7 @@ type failure struct {
 
 func (f *failure) Error() string { return f.reply.Error() }
 
-// later is a failure we found out ourselves and that may pass: RFC 3463 §3.5 gives detail its meaning.
+// later is a failure we found out ourselves and that may pass: RFC 3463 §3 gives subject and detail their meaning.
 func later(subject, detail int, format string, args ...any) *failure {
 	return &failure{reply: smtp.Reply{Code: 451, Enhanced: [3]int{4, subject, detail}, Text: fmt.Sprintf(format, args...)}}
 }
@@ -110,7 +110,7 @@ type limits struct {
 // defaultRecipients is what every server must take: RFC 5321 §4.5.3.1.8.
 const defaultRecipients = 100
 
-// parseLimits reads the parameters of LIMITS; what it does not know is passed over (RFC 9422 §3).
+// parseLimits reads the parameters of LIMITS; what it does not know or understand is passed over (RFC 9422 §3.7).
 func parseLimits(params string) limits {
 	l := limits{recipients: defaultRecipients}
 	for param := range strings.FieldsSeq(params) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,16 +29,22 @@ type Link interface {
 // Options are what a Relay stands on.
 type Options struct {
 	Queue    queue.Store
-	Hostname string                                                               // what we call ourselves in EHLO; an exchanger of this name is ourselves
-	Resolver Resolver                                                             // nil: a DNS with the servers of Config.DNS, asked over Dial
-	Dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer's
-	TLS      *tls.Config                                                          // the base of every client configuration: roots, our own certificate; may be nil
-	Link     Link                                                                 // nil: always up
-	Self     func(netip.AddrPort) bool                                            // whether an exchanger's address is ours; nil: none is
-	MXPort   uint16                                                               // 0: 25
-	Log      *slog.Logger                                                         // nil: discarded
-	Now      func() time.Time                                                     // nil: time.Now
-	Rand     func() float64                                                       // in [0,1), for jitter and the order of equal exchangers; nil: math/rand
+	Hostname string           // what we call ourselves in EHLO; an exchanger of this name is ourselves
+	Link     Link             // nil: always up
+	Log      *slog.Logger     // nil: discarded
+	Now      func() time.Time // nil: time.Now
+	Rand     func() float64   // in [0,1), for jitter and the order of equal exchangers; nil: math/rand
+
+	// Resolver finds mail exchangers; nil: a DNS with the servers of Config.DNS, asked over Dial. Self reports whether an exchanger's
+	// address is ours; nil: none is. MXPort is 25 when 0.
+	Resolver Resolver
+	Self     func(netip.AddrPort) bool
+	MXPort   uint16
+
+	// Dial opens every connection, those to DNS servers too; nil: net.Dialer's. A smarthost's name is resolved by it. TLS, which may be
+	// nil, is the base of every client configuration: roots, and the certificate to log in at the smarthost with.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	TLS  *tls.Config
 
 	// Sent, when set, hears of every reply to a recipient, and of those we gave ourselves where no server could be asked. It must return soon.
 	Sent func(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply)
@@ -93,7 +100,8 @@ func New(o Options, cfg Config, smarthost string) (*Relay, error) {
 	return r, r.Set(cfg, smarthost)
 }
 
-// Set replaces the configuration; sessions that are open end under the old one. A cfg with a fault changes nothing.
+// Set replaces the configuration; sessions that are open end under the old one. What was deferred is tried again, for it may be what
+// the change mends. A cfg with a fault changes nothing.
 func (r *Relay) Set(cfg Config, smarthost string) error {
 	var errs []error
 	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("relay: %s: %w", key, err)) })
@@ -110,7 +118,11 @@ func (r *Relay) Set(cfg Config, smarthost string) error {
 	if resolver == nil {
 		resolver = &DNS{Servers: cfg.DNS, Dial: r.o.Dial}
 	}
-	r.set.Store(&settings{Config: cfg.withDefaults(), smarthost: smarthost, tls: base, resolver: resolver})
+	next := &settings{Config: cfg.withDefaults(), smarthost: smarthost, tls: base, resolver: resolver}
+	if old := r.set.Swap(next); old != nil {
+		r.crew.forgive()
+		r.o.Queue.Flush(func(l queue.Lane) bool { return slices.Contains(kinds, l.Kind()) })
+	}
 	return nil
 }
 

@@ -15,7 +15,6 @@ import (
 
 	"bothy/application/sasl"
 	"bothy/application/smtp"
-	"bothy/operational/link"
 )
 
 // bubble runs a test of a rig: time is simulated.
@@ -232,146 +231,6 @@ func TestNextExchanger(t *testing.T) {
 	}
 }
 
-// TestOneTryARound: what waits for a dead next hop does not dial it a hundred times (RFC 5321 §4.5.4.1), and goes as soon as it lives.
-func TestOneTryARound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		n := &internet{errs: map[string]error{"192.0.2.1:25": syscall.ECONNREFUSED}}
-		g := newRig(t, n, Options{Resolver: oneExchanger}, plainConfig)
-		defer g.stop()
-		for range 100 {
-			g.accept("hello", "bob@far.example")
-		}
-		pass(30 * time.Second)
-		g.left("mx/far.example", 0, 100)
-		pass(10 * time.Minute)
-		if dials := strings.Count(n.dials(), "25"); dials > 4 {
-			t.Errorf("%d dials in ten minutes", dials)
-		}
-		x := newRemote(nil)
-		n.mu.Lock()
-		n.errs, n.servers = nil, map[string]func(net.Conn){"192.0.2.1:25": x.serve}
-		n.mu.Unlock()
-		g.accept("new", "bob@far.example")
-		pass(time.Minute) // a fresh message finds it alive: the rest does not wait for its clocks
-		g.left("mx/far.example", 0, 0)
-		if got := strings.Count(x.taken(), "bob"); got != 101 {
-			t.Errorf("%d messages came", got)
-		}
-	})
-}
-
-func TestLinkDown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		n := at(x)
-		uplink, hand := link.New("uplink"), new(link.Manual)
-		go uplink.Run(t.Context(), hand)
-		g := newRig(t, n, Options{Link: uplink, Resolver: oneExchanger}, plainConfig)
-		defer g.stop()
-		g.accept("one", "bob@home.example")
-		g.accept("two", "bob@far.example")
-		pass(6 * 24 * time.Hour) // longer than the queue's lifetime
-		if got := n.dials(); got != "" {
-			t.Fatalf("dialled %s while down", got)
-		}
-		hand.Set(true, "plugged in")
-		pass(time.Second)
-		g.left("smarthost/mail.provider.example:587", 0, 0)
-		g.left("mx/far.example", 0, 0)
-		x.taken()
-
-		// What was deferred before the link went down is tried at once when it comes up.
-		n.mu.Lock()
-		n.errs = map[string]error{"192.0.2.1:25": syscall.EHOSTUNREACH}
-		n.mu.Unlock()
-		pass(time.Minute)
-		g.accept("three", "bob@far.example")
-		pass(time.Second)
-		g.left("mx/far.example", 0, 1)
-		hand.Set(false, "pulled out")
-		pass(time.Second)
-		n.mu.Lock()
-		n.errs = nil
-		n.mu.Unlock()
-		hand.Set(true, "plugged in")
-		pass(time.Second)
-		if got := x.taken(); got != "three bob" {
-			t.Errorf("at link up: %q", got)
-		}
-		if got := g.failures(); got != "" {
-			t.Errorf("failed: %s", got)
-		}
-	})
-}
-
-// TestLinkFlapIsNoTry: a dial that the link broke is not counted, and repeated when the link is back.
-func TestLinkFlapIsNoTry(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		n := &internet{} // silent
-		uplink, hand := link.New("uplink"), new(link.Manual)
-		hand.Set(true, "")
-		go uplink.Run(t.Context(), hand)
-		synctest.Wait()
-		g := newRig(t, n, Options{Link: uplink, Resolver: oneExchanger}, plainConfig)
-		defer g.stop()
-		g.accept("one", "bob@far.example")
-		pass(10 * time.Second) // dialling
-		hand.Set(false, "pulled out")
-		pass(time.Minute)
-		g.expect("")
-		x := newRemote(nil)
-		n.mu.Lock()
-		n.servers = at(x).servers
-		n.mu.Unlock()
-		hand.Set(true, "plugged in")
-		pass(time.Second)
-		g.expect("far.example bob 250")
-	})
-}
-
-// TestLinkLostInSession: nor is a message under way that the link took with it; idle sessions are closed.
-func TestLinkLostInSession(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		uplink, hand := link.New("uplink"), new(link.Manual)
-		hand.Set(true, "")
-		go uplink.Run(t.Context(), hand)
-		synctest.Wait()
-		var cut atomic.Bool
-		x := newRemote(nil)
-		x.mail = func(s *smtp.Session) error {
-			if cut.Swap(true) {
-				return nil
-			}
-			hand.Set(false, "pulled out")
-			time.Sleep(time.Second)
-			return s.Conn.Close()
-		}
-		var open atomic.Int32
-		n := at(x)
-		n.servers["192.0.2.1:25"] = func(c net.Conn) {
-			open.Add(1)
-			x.serve(c)
-			open.Add(-1)
-		}
-		g := newRig(t, n, Options{Link: uplink, Resolver: oneExchanger}, plainConfig)
-		defer g.stop()
-		g.accept("one", "bob@far.example")
-		pass(time.Minute)
-		g.expect("")
-		hand.Set(true, "plugged in")
-		pass(time.Second)
-		g.expect("far.example bob 250")
-		if open.Load() != 1 {
-			t.Errorf("%d sessions kept", open.Load())
-		}
-		hand.Set(false, "pulled out")
-		pass(time.Second)
-		if open.Load() != 0 {
-			t.Errorf("%d sessions kept over a link that is down", open.Load())
-		}
-	})
-}
-
 // TestReusedSessionEnds: a session that the server ends after it carried mail proves nothing against the next message: it goes at once.
 func TestReusedSessionEnds(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -391,187 +250,6 @@ func TestReusedSessionEnds(t *testing.T) {
 		if got := x.taken(); got != "one bob, two bob" {
 			t.Errorf("got %q", got)
 		}
-	})
-}
-
-// witness is a Link that is always up and notes what it is told.
-type witness struct{ told []string }
-
-func (w *witness) Watch() (<-chan link.State, func()) {
-	ch := make(chan link.State, 1)
-	ch <- link.State{Up: true}
-	return ch, func() { close(ch) }
-}
-
-func (w *witness) Evidence(up bool, why string) {
-	w.told = append(w.told, map[bool]string{true: "up", false: "down"}[up])
-}
-
-func TestEvidence(t *testing.T) {
-	for _, test := range []struct {
-		name  string
-		serve func(net.Conn)
-		err   error
-		to    string
-		want  string
-	}{
-		{"sent", newRemote(nil).serve, nil, "bob@home.example", "up"},
-		{"refused with a reply", script("554 no", "221 bye"), nil, "bob@home.example", "up"},
-		{"refused connection", nil, syscall.ECONNREFUSED, "bob@home.example", ""},
-		{"no route", nil, syscall.ENETUNREACH, "bob@home.example", "down"},
-		{"silent", nil, nil, "bob@far.example", "down"},
-		{"sent to a host beside us", newRemote(nil).serve, nil, "bob@lan.example", ""},
-		{"a host beside us has no route", nil, syscall.ENETUNREACH, "bob@lan.example", ""},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				n := &internet{servers: map[string]func(net.Conn){}, errs: map[string]error{}}
-				for _, address := range []string{"192.0.2.1:25", "192.168.1.5:25", "mail.provider.example:587"} {
-					n.servers[address] = test.serve
-					if test.err != nil {
-						n.errs[address] = test.err
-					}
-				}
-				w := new(witness)
-				g := newRig(t, n, Options{Link: w, Resolver: oneExchanger}, plainConfig)
-				g.accept("hello", test.to)
-				pass(time.Minute)
-				g.stop()
-				if got := strings.Join(w.told, " "); got != test.want {
-					t.Errorf("told %q, want %q", got, test.want)
-				}
-			})
-		})
-	}
-}
-
-// TestStopFinishes: the message under way is finished, the rest stays.
-func TestStopFinishes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		x.during = func() error { time.Sleep(5 * time.Second); return nil }
-		g := newRig(t, at(x), Options{}, plainConfig)
-		g.accept("one", "bob@home.example")
-		g.accept("two", "bob@home.example")
-		pass(time.Second)
-		g.stop()
-		g.expect("mail.provider.example:587 bob 250")
-		g.left("smarthost/mail.provider.example:587", 1, 1)
-	})
-}
-
-// TestStopReleases: a server that takes longer than the grace does not hold us, and the message is neither lost nor counted as tried.
-func TestStopReleases(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		x.during = func() error { time.Sleep(time.Hour); return errors.New("never") }
-		g := newRig(t, at(x), Options{}, Config{TLS: tlsNone, Grace: 3 * time.Second})
-		g.accept("one", "bob@home.example")
-		pass(time.Second)
-		start := time.Now()
-		g.stop()
-		if took := time.Since(start); took > 6*time.Second {
-			t.Errorf("stopped after %v", took)
-		}
-		g.expect("")
-		g.left("smarthost/mail.provider.example:587", 1, 1)
-		time.Sleep(time.Hour)
-	})
-}
-
-// TestStopWhileDialling: a dial that we broke off ourselves is no try.
-func TestStopWhileDialling(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		g := newRig(t, &internet{}, Options{}, plainConfig)
-		g.accept("one", "bob@far.example")
-		pass(time.Second)
-		start := time.Now()
-		g.stop()
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("stopped after %v", took)
-		}
-		g.expect("")
-		g.left("mx/far.example", 1, 1)
-	})
-}
-
-// TestBound: no more connections than configured, and every lane gets its turn.
-func TestBound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		x.during = func() error { time.Sleep(2 * time.Second); return nil }
-		n := at(x)
-		resolver := Static{Exchangers: map[string][]MX{}, Addresses: map[string][]netip.Addr{"a.far.example": addrs("192.0.2.1")}}
-		domains := []string{"d1.example", "d2.example", "d3.example", "d4.example", "d5.example", "d6.example"}
-		for _, d := range domains {
-			resolver.Exchangers[d] = []MX{{10, "a.far.example"}}
-		}
-		open, most := 0, 0
-		n.servers["192.0.2.1:25"] = func(c net.Conn) {
-			n.mu.Lock()
-			open++
-			most = max(most, open)
-			n.mu.Unlock()
-			x.serve(c)
-			n.mu.Lock()
-			open--
-			n.mu.Unlock()
-		}
-		g := newRig(t, n, Options{Resolver: resolver}, Config{Connections: 2})
-		defer g.stop()
-		for _, d := range domains {
-			g.accept("hello", "bob@"+d)
-		}
-		pass(9 * time.Second) // idle sessions make room at once: 6 messages, 2 at a time, 2 s each
-		if got := strings.Count(x.taken(), "bob"); got != 6 {
-			t.Errorf("%d of 6 came", got)
-		}
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if most != 2 {
-			t.Errorf("%d connections at once", most)
-		}
-	})
-}
-
-// TestBigMessageHoldsUpNobody: behind a message that takes long, others get a connection of their own.
-func TestBigMessageHoldsUpNobody(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		var later atomic.Bool
-		x.during = func() error {
-			if !later.Swap(true) {
-				time.Sleep(5 * time.Minute)
-			}
-			return nil
-		}
-		g := newRig(t, at(x), Options{}, plainConfig)
-		defer g.stop()
-		g.accept("big", "bob@home.example")
-		g.accept("small", "bob@home.example")
-		pass(patience + time.Second)
-		if got := x.taken(); got != "small bob" {
-			t.Errorf("after %v: %q", patience, got)
-		}
-		pass(5 * time.Minute)
-	})
-}
-
-// TestBurstGrows: much mail is worth more connections, up to the lane's bound.
-func TestBurstGrows(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		x := newRemote(nil)
-		x.during = func() error { time.Sleep(time.Second); return nil }
-		g := newRig(t, at(x), Options{}, Config{TLS: tlsNone, SmarthostConnections: 3})
-		defer g.stop()
-		for range 60 {
-			g.accept("hello", "bob@home.example")
-		}
-		pass(time.Minute)
-		if dials := strings.Count(g.net.dials(), "587"); dials != 3 {
-			t.Errorf("%d connections", dials)
-		}
-		g.left("smarthost/mail.provider.example:587", 0, 0)
 	})
 }
 
@@ -631,20 +309,32 @@ func TestLoginIsForTheSmarthost(t *testing.T) {
 	})
 }
 
-// TestLostSessions: a server that hangs up on every message is not asked a hundred times.
-func TestLostSessions(t *testing.T) {
+// TestSetMends: who corrects the password does not wait for the next attempt.
+func TestSetMends(t *testing.T) {
+	ca := newAuthority(t)
 	bubble(t, func(t *testing.T) {
-		n := &internet{servers: map[string]func(net.Conn){"192.0.2.1:25": script("220 hi", "250 hi")}}
-		g := newRig(t, n, Options{Resolver: oneExchanger}, Config{MXConnections: 1})
+		x := newRemote(nil)
+		x.server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "mail.provider.example")}}
+		x.server.Auth = accounts("site", "secret")
+		cfg := Config{Username: "site", Password: "wrong"}
+		g := newRig(t, at(x), Options{TLS: &tls.Config{RootCAs: ca.pool}}, cfg)
 		defer g.stop()
-		for range 50 {
-			g.accept("hello", "bob@far.example")
+		g.accept("one", "bob@home.example")
+		pass(time.Second)
+		g.left("smarthost/mail.provider.example:587", 0, 1)
+		cfg.TLS = "mandatory"
+		if err := g.relay.Set(cfg, "mail.provider.example:587"); err == nil {
+			t.Error("a faulty Config was taken")
 		}
-		pass(time.Minute)
-		if dials := strings.Count(n.dials(), "25"); dials > 2*maxLost {
-			t.Errorf("%d dials", dials)
+		cfg.TLS, cfg.Password = tlsRequired, "secret"
+		if err := g.relay.Set(cfg, "mail.provider.example:587"); err != nil {
+			t.Fatal(err)
 		}
-		g.left("mx/far.example", 0, 50)
+		g.accept("two", "bob@home.example")
+		pass(time.Second)
+		if got := x.taken(); got != "one bob, two bob" {
+			t.Errorf("got %q", got)
+		}
 	})
 }
 

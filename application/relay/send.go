@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -43,7 +44,7 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 			remote:    s.remote,
 		})
 	}
-	w.settle(lease, verdicts)
+	w.settle(lease, verdicts, slog.LevelInfo)
 	w.reckon(answered, over)
 }
 
@@ -104,11 +105,11 @@ func (w *worker) put(lease *queue.Lease, f *failure, retry time.Time) {
 	for i := range verdicts {
 		verdicts[i] = queue.Verdict{Failed: f.reply.Permanent(), Reply: f.reply, Remote: f.remote, Retry: retry}
 	}
-	w.settle(lease, verdicts)
+	w.settle(lease, verdicts, slog.LevelDebug) // the failure itself is in the log once
 }
 
-// settle hands the verdicts to the queue, and tells the log and whoever listens.
-func (w *worker) settle(lease *queue.Lease, verdicts []queue.Verdict) {
+// settle hands the verdicts to the queue, and tells the log, deferrals at the level given, and whoever listens.
+func (w *worker) settle(lease *queue.Lease, verdicts []queue.Verdict, deferred slog.Level) {
 	r, id := w.relay, lease.Envelope.ID
 	recipients := slices.Clone(lease.Envelope.Recipients)
 	if err := lease.Settle(verdicts); err != nil {
@@ -116,11 +117,11 @@ func (w *worker) settle(lease *queue.Lease, verdicts []queue.Verdict) {
 		return
 	}
 	for i, v := range verdicts {
-		r.record(w.lane, id, recipients[i].Address, v)
+		r.record(w.lane, id, recipients[i].Address, v, deferred)
 	}
 }
 
-func (r *Relay) record(lane queue.Lane, id message.ID, to message.Address, v queue.Verdict) {
+func (r *Relay) record(lane queue.Lane, id message.ID, to message.Address, v queue.Verdict, deferred slog.Level) {
 	log := r.o.Log.With("lane", lane, "id", id, "to", to, "remote", v.Remote, "reply", v.Reply.Error())
 	switch {
 	case v.Done:
@@ -128,7 +129,7 @@ func (r *Relay) record(lane queue.Lane, id message.ID, to message.Address, v que
 	case v.Failed:
 		log.Warn("recipient refused")
 	default:
-		log.Info("recipient deferred", "until", v.Retry)
+		log.Log(context.Background(), deferred, "recipient deferred", "until", v.Retry)
 	}
 	if r.o.Sent != nil {
 		r.o.Sent(lane, id, to, v.Reply)

@@ -61,10 +61,19 @@ func (w *worker) idle(ctx context.Context) bool {
 		}
 		work = <-w.wake
 	}
-	if work && w.session.client.Noop(ctx) != nil { // the other end may have tired first
-		w.drop()
+	if work {
+		w.nudge(ctx)
 	}
 	return work
+}
+
+// nudge drops the session if the other end has tired of it: a message must not find that out.
+func (w *worker) nudge(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, w.relay.set.Load().DialTimeout)
+	defer cancel()
+	if err := w.session.client.Noop(ctx); err != nil {
+		w.drop()
+	}
 }
 
 // carry brings one leased message to the next hop; where that cannot be reached, it defers the message and all behind it.

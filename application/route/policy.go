@@ -2,7 +2,6 @@ package route
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 
 	"bothy/application/message"
@@ -49,11 +48,7 @@ func (b Border) Rcpt(_ context.Context, s *smtp.Session, _ *message.Envelope, to
 
 // relays reports whether the peer of s is in a relay network.
 func (r *routes) relays(s *smtp.Session) bool {
-	at, err := netip.ParseAddrPort(s.Conn.RemoteAddr().String())
-	if err != nil {
-		return false // not an IP connection
-	}
-	peer := at.Addr().Unmap().WithZone("")
+	peer := s.Conn.Peer().Addr().WithZone("") // of no network where the connection is not IP
 	for _, p := range r.relayFrom {
 		if p.Contains(peer) {
 			return true

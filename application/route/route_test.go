@@ -1,16 +1,21 @@
 package route
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/queue"
 	"bothy/application/smtp"
+	"bothy/lib/sim"
+	"bothy/lib/transcript"
 )
 
 // house is a directory: mailboxes of light.example, mail held for clinic.
@@ -185,6 +190,23 @@ func TestBorder(t *testing.T) {
 			t.Errorf("%s to %q at %q: %v, want %q", test.peer, test.local, test.domain, err, test.want)
 		}
 	}
+}
+
+// TestRelaying holds the whole dialogue of a stranger who tries everything.
+func TestRelaying(t *testing.T) {
+	border := newRouter(t, Config{Smarthost: "mail.provider.example:587"}).Border()
+	transcript.Run(t, "testdata/*.txt", func(t *testing.T, _ string) net.Conn {
+		near, far := sim.Pipe(sim.Path{})
+		s := &smtp.Server{Hostname: "mx.light.example", Policy: border, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Serve(context.Background(), smtp.NewConn(far))
+			far.Close()
+		}()
+		t.Cleanup(func() { near.Close(); <-done })
+		return near
+	})
 }
 
 // TestBorderFollowsSet: a network taken off the list may not relay any more, at once.
