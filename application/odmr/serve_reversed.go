@@ -82,7 +82,9 @@ func (s *session) settle(m *leased, replies []smtp.Reply) error {
 	for _, lease := range m.leases {
 		verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
 		for i := range verdicts {
-			verdicts[i], replies = verdict(replies[0], s.peer, now), replies[1:]
+			// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
+			domain := lease.Envelope.Recipients[i].Address.Domain
+			verdicts[i], replies = verdict(replies[0], domain, now), replies[1:]
 		}
 		switch err := lease.Settle(verdicts); {
 		case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
