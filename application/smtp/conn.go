@@ -227,6 +227,9 @@ func (c *Conn) await(ctx context.Context, deadline time.Time) error {
 		c.deadline(ctx, soon)
 		err := c.fill()
 		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
+			if !c.hasLine() {
+				c.deadline(ctx, deadline) // for the rest of it
+			}
 			return err
 		}
 		c.shrink(true)
