@@ -103,6 +103,7 @@ func openQueue(t *testing.T, router queue.Router, notifier queue.Notifier) *queu
 	t.Helper()
 	q, err := queue.Open(t.Context(), queue.Options{
 		Dir: t.TempDir(), Router: router, Notifier: notifier, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		Config: queue.Config{SegmentSize: 1 << 20},
 	})
 	if err != nil {
 		t.Fatal(err)
