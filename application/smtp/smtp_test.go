@@ -1,7 +1,6 @@
 package smtp
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -349,4 +348,6 @@ func equal(a, b []int) bool {
 	return true
 }
 
-var _ = bytes.Equal
+func envelope(to []message.Recipient) *message.Envelope {
+	return &message.Envelope{ReversePath: message.Address{Local: "a", Domain: "site.example"}, Recipients: to}
+}

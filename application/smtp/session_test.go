@@ -1,0 +1,155 @@
+package smtp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// script is a connection whose peer says what is in it and hangs up.
+type script struct {
+	in  *bytes.Reader
+	out bytes.Buffer
+	n   int // octets a read gives at most
+}
+
+func (s *script) Read(p []byte) (int, error) { return s.in.Read(p[:min(len(p), s.n)]) }
+
+func (s *script) Write(p []byte) (int, error)      { return s.out.Write(p) }
+func (s *script) Close() error                     { return nil }
+func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7), Port: 25} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// checkReplies holds what a server sent against RFC 5321 §4.2, §4.3.2, §4.5.3.1.5 and RFC 2034 §4.
+func checkReplies(t *testing.T, sent []byte) (replies int) {
+	t.Helper()
+	r := bufio.NewReader(bytes.NewReader(sent))
+	code, hello := "", false // of the reply being read
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			if line != "" {
+				t.Fatalf("unfinished reply %q", line)
+			}
+			break
+		}
+		text, ok := strings.CutSuffix(line, "\r\n")
+		if !ok || len(line) > 512 || len(text) < 4 || !isPrintable(strings.ReplaceAll(text, "\t", " ")) {
+			t.Fatalf("malformed reply %q", line)
+		}
+		if text[0] < '2' || text[0] > '5' || !isDigits(text[:3]) || text[3] != ' ' && text[3] != '-' {
+			t.Fatalf("malformed code in %q", line)
+		}
+		if code != "" && text[:3] != code {
+			t.Fatalf("code %s goes on with %q", code, line)
+		}
+		if code == "" {
+			hello = text[0] == '3' || text[:3] == "220" && replies == 0 || strings.HasPrefix(text[4:], "light.example") || strings.Contains(text, "want a domain")
+		}
+		e, _ := parseEnhanced(int(text[0]-'0')*100, text[4:])
+		if (e == [3]int{}) != hello {
+			t.Fatalf("enhanced code in %q", line)
+		}
+		if code = text[:3]; text[3] == ' ' {
+			code = ""
+			replies++
+		}
+	}
+	if code != "" {
+		t.Fatalf("reply %s has no last line", code)
+	}
+	return replies
+}
+
+// FuzzSession runs whole sessions. Whatever the client says, the server's replies are well formed, and it takes nothing
+// that is not a whole message.
+func FuzzSession(f *testing.F) {
+	for _, s := range []string{
+		"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nSubject: x\r\n\r\n..\r\n.\r\nQUIT\r\n",
+		"EHLO a\r\nMAIL FROM:<> SIZE=9 BODY=8BITMIME SMTPUTF8 AUTH=<>\r\nRCPT TO:<Postmaster>\r\nBDAT 3\r\nabcBDAT 2 LAST\r\n\r\nRSET\r\n",
+		"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<nobody@d.example>\r\nDATA\r\nBDAT 5\r\nQUIT\r\nRSET\r\nVRFY a\r\nHELP\r\nNOOP\r\n",
+		"HELO [192.0.2.1]\r\nAUTH TEST\r\nEHLO x\r\nAUTH TEST a2VlcGVy\r\nAUTH TEST\r\n*\r\nSTARTTLS\r\nATRN\r\n",
+		"EHLO a\r\nMAIL FROM:<panic@b.example>\r\n",
+		"EHLO a\r\nAUTH TEST\r\na2VlcGVy\r\nATRN\r\n",
+		"EHLO a\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\na\nb\r\n.\r\nFOO\n\r\nBDAT 1 LAST\r\n\n",
+	} {
+		f.Add(s, 1000, byte(0))
+		f.Add(s, 1, byte(1))
+		f.Add(s, 7, byte(2))
+	}
+	f.Fuzz(func(t *testing.T, s string, n int, protocol byte) {
+		if n < 1 {
+			return
+		}
+		st := &store{}
+		srv := newServer(st)
+		srv.Protocol, srv.Auth, srv.Limits.MessageSize = Protocol(protocol%3), guard{}, 4096
+		srv.Extensions = []Extension{{Verb: "ATRN", Keyword: "ATRN", Run: turn}}
+		conn := &script{in: bytes.NewReader([]byte(s)), n: n}
+		err := srv.Serve(t.Context(), NewConn(conn))
+		checkReplies(t, conn.out.Bytes())
+		for i := range st.mails {
+			text := st.text(t, i)
+			if len(text) > 4096 {
+				t.Fatalf("a message of %d octets", len(text))
+			}
+			if rest := strings.ReplaceAll(text, "\r\n", ""); strings.ContainsAny(rest, "\r\n") {
+				t.Fatalf("bare CR or LF in %q", text)
+			}
+			if len(st.mails[i].env.Recipients) == 0 {
+				t.Fatal("nobody's message")
+			}
+		}
+		if err == nil && !bytes.Contains(conn.out.Bytes(), []byte("221 2.0.0")) {
+			t.Fatal("ended well without QUIT")
+		}
+	})
+}
+
+// FuzzClient lets the client read what a fuzzer says. It must end, and believe no more than it was told: an accepted
+// recipient needs at least the replies that make it so.
+func FuzzClient(f *testing.F) {
+	f.Add("220 a\r\n250-a\r\n250 PIPELINING\r\n250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n221 bye\r\n")
+	f.Add("220 a\r\n250-a\r\n250-CHUNKING\r\n250 PIPELINING\r\n250 ok\r\n550 no\r\n554 no\r\n")
+	f.Add("220 a\r\n250-a\r\n250 CHUNKING\r\n250 ok\r\n250 ok\r\n250 ok\r\n")
+	f.Add("220 a\r\n502 no\r\n250 a\r\n250\r\n250\r\n354\r\n250\r\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		near, far := net.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { io.Copy(io.Discard, near) })
+		wg.Go(func() {
+			io.WriteString(near, s)
+			near.Close()
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c := NewClient(NewConn(far), "site.example", Timeouts{})
+		if err := c.Greet(ctx); err == nil {
+			env := recipients("a", "b")
+			replies, _ := c.Send(ctx, envelope(env), strings.NewReader(hello), int64(len(hello)))
+			for _, r := range replies {
+				if r.Code != 0 && (r.Code < 200 || r.Code > 599) {
+					t.Fatalf("reply %v", r)
+				}
+				if r.Positive() && strings.Count(s, "\n") < 5 {
+					t.Fatalf("%q was believed", s)
+				}
+			}
+			_ = c.Quit(ctx)
+		}
+		if ctx.Err() != nil {
+			t.Fatal("it took five seconds")
+		}
+		far.Close()
+		wg.Wait()
+	})
+}
