@@ -21,8 +21,15 @@ const (
 // PowerCut returns the disk as it is found when the power comes back; it has no faults. The old disk only returns ErrPower from now on.
 func (d *Disk) PowerCut(s Survival, seed uint64) *Disk {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.off = true
+	d.mu.Unlock()
+	return d.Afterwards(s, seed)
+}
+
+// Afterwards returns what PowerCut would, and leaves the power on.
+func (d *Disk) Afterwards(s Survival, seed uint64) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	dice := rand.New(rand.NewPCG(seed, 1))
 	names := maps.Clone(d.durable)
 	switch s {

@@ -1,6 +1,7 @@
 package wal_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,18 +26,22 @@ func newStory() *story {
 	return &story{map[wal.Position]string{}, map[wal.Position]bool{}, map[uint32]bool{}, map[uint32]bool{}}
 }
 
+func (s *story) clone() *story {
+	return &story{maps.Clone(s.written), maps.Clone(s.durable), s.dropped, s.leaving}
+}
+
 func options(d wal.FS) wal.Options {
 	return wal.Options{FS: d, Dir: "log", SegmentSize: wal.MinSegmentSize, GroupSize: 2 << 10}
 }
 
 // play appends records of many sizes and drops the oldest segments, until something fails.
-func (s *story) play(o wal.Options, label string) error {
+func (s *story) play(o wal.Options, label string, records int) error {
 	l, err := wal.Open(o, func(wal.Position, []byte) error { return nil })
 	if err != nil {
 		return err
 	}
 	defer l.Close()
-	for i := range 40 {
+	for i := range records {
 		text := fmt.Sprintf("%s %d %s", label, i, strings.Repeat("x", i*i*37%1500))
 		p, err := l.Append([]byte(text))
 		if err != nil {
@@ -112,7 +117,7 @@ func (s *story) check(t *testing.T, o wal.Options) {
 // The power fails during every operation there is; what is left is replayed, written on, and cut off once more.
 func TestCrashAnywhere(t *testing.T) {
 	whole := sim.NewDisk()
-	if err := newStory().play(options(whole), "whole"); err != nil {
+	if err := newStory().play(options(whole), "whole", 40); err != nil {
 		t.Fatal(err)
 	}
 	survivals := map[string]sim.Survival{"synced": sim.Synced, "cached": sim.Cached, "torn": sim.Torn}
@@ -121,7 +126,7 @@ func TestCrashAnywhere(t *testing.T) {
 			t.Run(fmt.Sprintf("%s at %d", name, at), func(t *testing.T) {
 				disk, s := sim.NewDisk(), newStory()
 				disk.CrashAt = at
-				err := s.play(options(disk), "before")
+				err := s.play(options(disk), "before", 40)
 				if err != nil && !errors.Is(err, sim.ErrPower) {
 					t.Fatal(err)
 				}
@@ -129,7 +134,7 @@ func TestCrashAnywhere(t *testing.T) {
 				s.check(t, options(disk))
 				disk = disk.PowerCut(survival, uint64(at)+1)
 				s.check(t, options(disk))
-				if err := s.play(options(disk), "after"); err != nil {
+				if err := s.play(options(disk), "after", 1+at%20); err != nil {
 					t.Fatal(err)
 				}
 				s.check(t, options(disk.PowerCut(sim.Synced, 0)))
@@ -151,7 +156,7 @@ func TestFailingSync(t *testing.T) {
 				}
 				return nil
 			}
-			err := s.play(options(disk), "before")
+			err := s.play(options(disk), "before", 40)
 			if count < nth {
 				break // there are no more
 			}
@@ -159,7 +164,7 @@ func TestFailingSync(t *testing.T) {
 				t.Errorf("%s %d: %v", call, nth, err)
 			}
 			for seed := range uint64(3) {
-				seen := &story{maps.Clone(s.written), maps.Clone(s.durable), s.dropped, s.leaving}
+				seen := s.clone()
 				seen.check(t, options(disk.PowerCut(sim.Torn, seed)))
 			}
 			if t.Failed() {
@@ -210,38 +215,57 @@ func TestFull(t *testing.T) {
 		t.Run(fmt.Sprintf("thin=%v", thin), func(t *testing.T) {
 			disk, s := sim.NewDisk(), newStory()
 			disk.Capacity, disk.Thin = 10*wal.MinSegmentSize, thin
-			l, err := wal.Open(options(disk), nil)
+			o := options(disk)
+			o.SegmentSize *= 4 // so that a write may be cut at a block's end
+			l, err := wal.Open(o, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			refused, refusals := 0, 0
 			for i := range 300 {
-				text := fmt.Sprintf("%d %s", i, strings.Repeat("x", i*i*37%1500))
-				p, err := l.Commit([]byte(text))
-				switch {
+				one, two := fmt.Sprintf("%d %s", i, strings.Repeat("x", i%50)), fmt.Sprintf("%d %s", i, strings.Repeat("y", i*i*37%1500))
+				p, err := l.Append([]byte(one))
+				q, err2 := l.Append([]byte(two))
+				if err == nil {
+					err = p.Wait()
+				}
+				if err2 == nil {
+					err2 = q.Wait()
+				}
+				if err == nil {
+					s.written[p.Position], s.durable[p.Position] = one, true
+				}
+				switch err = cmp.Or(err2, err); {
 				case wal.IsFull(err):
 					refusals++
 					if refused++; refused == 3 {
-						disk.SetCapacity(disk.Capacity + 3*wal.MinSegmentSize)
+						disk.SetCapacity(disk.Capacity + 5*wal.MinSegmentSize)
 					}
 					if refused > 3+1 {
 						t.Fatalf("record %d: still refused with room: %v", i, err)
+					}
+					if seen := s.clone(); refused == 1 { // what was refused must not appear
+						copied := disk.Afterwards(sim.Cached, 0)
+						copied.Capacity = 0
+						o.FS = copied
+						seen.check(t, o)
 					}
 				case err != nil:
 					t.Fatal(err)
 				default:
 					refused = 0
-					s.written[p], s.durable[p] = text, true
+					s.written[q.Position], s.durable[q.Position] = two, true
 				}
 			}
 			if refusals == 0 {
 				t.Fatal("the disk was never full")
 			}
 			for seed := range uint64(5) {
-				seen := &story{maps.Clone(s.written), maps.Clone(s.durable), s.dropped, s.leaving}
+				seen := s.clone()
 				copied := disk.PowerCut(sim.Torn, seed)
 				copied.Capacity = 0
-				seen.check(t, options(copied))
+				o.FS = copied
+				seen.check(t, o)
 			}
 		})
 	}
