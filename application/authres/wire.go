@@ -34,64 +34,73 @@ func appendRelaxed(b, raw []byte) []byte {
 // not kept. A CR or LF that stands alone is text.
 type relaxedBody struct {
 	w     io.Writer // a hash: it does not fail
+	out   []byte    // canonical, not yet written
 	ends  int       // line ends held back: they count only before more text
 	space bool      // white space held back: it counts only within a line
 	cr    bool      // a CR held back: with an LF it is a line end
-	text  bool      // something was written
+	text  bool      // there was some
 }
 
+// relaxedPiece is how many octets are written at once.
+const relaxedPiece = 4 << 10
+
+var crlf = []byte("\r\n")
+
 func (r *relaxedBody) Write(p []byte) (int, error) {
-	for rest := p; len(rest) > 0; {
-		c := rest[0]
-		switch {
-		case r.cr && c == '\n':
-			r.cr, r.space = false, false
-			r.ends++
-		case r.cr:
+	for _, c := range p {
+		if r.cr {
 			r.cr = false
-			r.put(cr)
-			continue // c is still to be looked at
-		case c == '\r':
+			if c == '\n' {
+				r.ends++
+				r.space = false
+				continue
+			}
+			r.put('\r')
+		}
+		switch c {
+		case '\r':
 			r.cr = true
-		case c == ' ' || c == '\t':
+		case ' ', '\t':
 			r.space = true
 		default:
-			n := bytes.IndexAny(rest, "\r \t")
-			if n < 0 {
-				n = len(rest)
-			}
-			r.put(rest[:n])
-			rest = rest[n:]
-			continue
+			r.put(c)
 		}
-		rest = rest[1:]
 	}
 	return len(p), nil
 }
 
-var cr, crlf, sp = []byte("\r"), []byte("\r\n"), []byte(" ")
-
-// put writes what was held back, then text.
-func (r *relaxedBody) put(text []byte) {
+// put takes one octet of text, and before it what was held back.
+func (r *relaxedBody) put(c byte) {
 	for ; r.ends > 0; r.ends-- {
-		r.w.Write(crlf)
+		r.out = append(r.out, crlf...)
+		r.flush()
 	}
 	if r.space {
-		r.w.Write(sp)
+		r.out = append(r.out, ' ')
+		r.space = false
 	}
-	r.space, r.text = false, true
-	r.w.Write(text)
+	r.out = append(r.out, c)
+	r.text = true
+	r.flush()
+}
+
+func (r *relaxedBody) flush() {
+	if len(r.out) >= relaxedPiece {
+		r.w.Write(r.out)
+		r.out = r.out[:0]
+	}
 }
 
 // Close ends the body: with one CRLF, if there is any text in it.
 func (r *relaxedBody) Close() error {
 	if r.cr {
-		r.put(cr)
+		r.put('\r')
 	}
 	if r.text {
-		r.w.Write(crlf)
+		r.out = append(r.out, crlf...)
 	}
-	return nil
+	_, err := r.w.Write(r.out)
+	return err
 }
 
 // What is signed. RFC 6376 §5.4.1 has the list; trace fields are not on it, nor Bcc.
