@@ -36,21 +36,20 @@ type certificates struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-// load reads the configured certificate or makes one for host. dir is where our own CA lives.
-func (c *certificates) load(cfg TLSConfig, dir, host string, now time.Time) error {
+// loadCertificate reads the configured certificate or makes one for host. dir is where our own CA lives.
+func loadCertificate(cfg TLSConfig, dir, host string, now time.Time) (*tls.Certificate, error) {
 	cert, key := cfg.Certificate, cfg.Key
 	if cert == "" {
 		var err error
 		if cert, key, err = ownCertificate(dir, host, now); err != nil {
-			return fmt.Errorf("tls: make a certificate: %w", err)
+			return nil, fmt.Errorf("tls: make a certificate: %w", err)
 		}
 	}
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return fmt.Errorf("tls: %w", err)
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	c.current.Store(&pair)
-	return nil
+	return &pair, nil
 }
 
 // server returns the TLS settings of listening services. Client certificates are asked for but not verified by chain: the

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -26,10 +27,11 @@ import (
 
 // compose turns a configuration into services and the units that run them. It has no effect yet.
 func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
-	next := &composition{cfg: cfg, certs: new(certificates), services: map[string]server{}}
-	if err := next.certs.load(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now()); err != nil {
+	pair, err := loadCertificate(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now())
+	if err != nil {
 		return nil, nil, err
 	}
+	next := &composition{cfg: cfg, certificate: pair, services: map[string]server{}}
 	s.composeServers(next)
 	units := map[string]unit{}
 	for _, p := range cfg.ports() {
@@ -45,13 +47,13 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 func (s *Site) composeServers(next *composition) {
 	cfg, log := next.cfg, s.env.Log
 	add := func(name, refuse string, askClient bool, serve func(context.Context, net.Conn) error) {
-		next.services[name] = server{serve: serve, refuse: refuse, tls: next.certs.server(askClient), limits: cfg.Connections}
+		next.services[name] = server{serve: serve, refuse: refuse, tls: s.certs.server(askClient), limits: cfg.Connections}
 	}
 	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
 	accept := s.watched(s.spool)
 
 	border := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: next.certs.server(false),
+		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false),
 		Policy: s.router.Border(), Accept: accept, Limits: cfg.SMTP.Limits, Log: log.With("service", "smtp"), Now: s.env.Now,
 	}
 	add("smtp", smtpBusy, false, overSMTP(border))
@@ -61,7 +63,7 @@ func (s *Site) composeServers(next *composition) {
 		rights = submission.Anyone{}
 	}
 	submit := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: next.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
+		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: s.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
 		Auth:   s.logins(cfg, cfg.Submission.Mechanisms),
 		Policy: &submission.Policy{Directory: rights},
 		Accept: &submission.Acceptor{Next: accept, Directory: rights, Hostname: cfg.Hostname, HeaderSize: cfg.Submission.HeaderSize, Now: s.env.Now},
@@ -69,15 +71,19 @@ func (s *Site) composeServers(next *composition) {
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
 
-	provider := &odmr.Provider{
-		Hostname: cfg.Hostname, TLS: next.certs.server(true),
-		Auth:      s.logins(cfg, sasl.All()),
-		Directory: s.directory, Queue: s.spool, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
+	// An unchanged provider is kept: it knows which accounts have a session open.
+	if old := s.current.Load(); old != nil && reflect.DeepEqual(old.cfg.ODMR, cfg.ODMR) {
+		next.provider = old.provider
+	} else {
+		next.provider = &odmr.Provider{
+			Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
+			Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
+		}
 	}
-	add("odmr", smtpBusy, true, provider.Serve)
+	add("odmr", smtpBusy, true, next.provider.Serve)
 
 	reader := &pop3.Server{
-		Hostname: cfg.Hostname, TLS: next.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
+		Hostname: cfg.Hostname, TLS: s.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
 		Config: cfg.POP3, Log: log.With("service", "pop3"),
 	}
 	add("pop3", "-ERR [SYS/TEMP] too many connections, come back later\r\n", false, reader.Serve) // RFC 3206 §4
@@ -118,12 +124,16 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	units["spool"] = unit{run: s.spool.Run, grace: cfg.StopGrace}
 	units["link events"] = unit{run: s.followLink, grace: cfg.StopGrace}
 	units["admin"] = s.adminUnit(cfg)
+	units["certificate"] = unit{spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
 	source, err := cfg.Link.Open(new(net.Dialer).DialContext)
 	if err != nil {
 		return err
 	}
-	units["link"] = unit{spec: cfg.Link, run: func(ctx context.Context) error { return s.link.Run(ctx, source) }, grace: cfg.StopGrace}
+	units["link"] = unit{spec: cfg.Link, grace: cfg.StopGrace, run: func(ctx context.Context) error {
+		s.link.SetMetered(cfg.Link.Metered)
+		return s.link.Run(ctx, source)
+	}}
 
 	deliverer := &mailbox.Deliverer{
 		Queue: s.spool, Store: s.boxes, Directory: s.directory, Deliveries: cfg.Mailbox.Deliveries,
@@ -133,7 +143,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	units["mailbox"] = unit{spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
 
 	out, err := relay.New(relay.Options{
-		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent,
+		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent, Self: s.listensAt,
 	}, cfg.Relay, cfg.Route.Smarthost)
 	if err != nil {
 		return err
@@ -154,6 +164,36 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	}
 	units["fetch"] = unit{spec: cfg.Fetch, run: next.customer.Run, grace: cfg.StopGrace}
 	return nil
+}
+
+// listensAt reports whether a mail exchanger's address is a port of our own border: mail sent there would come back (RFC 5321 §6.3).
+func (s *Site) listensAt(at netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for p, ln := range s.open {
+		own, ok := ln.Addr().(*net.TCPAddr)
+		if !ok || p.service != "smtp" || own.Port != int(at.Port()) {
+			continue
+		}
+		if ip := own.AddrPort().Addr().Unmap(); ip == at.Addr().Unmap() || ip.IsUnspecified() && isOwnAddress(at.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOwnAddress reports whether one of this machine's interfaces has the address now; sites get new ones.
+func isOwnAddress(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr() == ip.Unmap() {
+			return true
+		}
+	}
+	return false
 }
 
 // listenUnit is one open port.
@@ -269,6 +309,28 @@ func (s *Site) observeCall() func(odmr.Progress) {
 			s.event(Event{What: Called})
 		}
 		last = p.Stage
+	}
+}
+
+// renewal is how often the certificate is looked at again: our own is made anew in its last month, and others replace its files.
+const renewal = 12 * time.Hour
+
+func (s *Site) renewCertificate(ctx context.Context) error {
+	tick := time.NewTicker(renewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		cfg := &s.current.Load().cfg
+		pair, err := loadCertificate(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now())
+		if err != nil {
+			s.env.Log.Error("certificate not renewed; the old one stays", "err", err)
+			continue
+		}
+		s.certs.current.Store(pair)
 	}
 }
 

@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,7 @@ type Site struct {
 	spool     *queue.Spool
 	router    *route.Router
 	link      *link.Link
+	certs     certificates
 	keeper    *keeper
 	throttle  sasl.Throttle // of logins, over all services
 
@@ -57,10 +59,11 @@ type Site struct {
 
 // composition is one configuration made into services: what new connections and calls get.
 type composition struct {
-	cfg      Config
-	certs    *certificates
-	services map[string]server
-	customer *odmr.Customer // nil: this site calls nobody
+	cfg         Config
+	certificate *tls.Certificate
+	services    map[string]server
+	provider    *odmr.Provider
+	customer    *odmr.Customer // nil: this site calls nobody
 }
 
 // Run opens the stores, starts every service of cfg and serves until ctx ends or a part fails; then it stops in order: no new
@@ -167,8 +170,10 @@ func (s *Site) apply(cfg Config) error {
 		return err
 	}
 	old := s.current.Swap(next) // before the ports open: their first connection asks for it
+	before := s.certs.current.Swap(next.certificate)
 	if err := s.keeper.converge(units); err != nil {
 		s.current.Store(old)
+		s.certs.current.Store(before)
 		return err
 	}
 	if err := s.router.Set(cfg.Route); err != nil { // checked by compose: cannot fail
