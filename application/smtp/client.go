@@ -287,7 +287,7 @@ func (c *Client) read(ctx context.Context, wait time.Duration) (Reply, error) {
 // readReply reads a reply of one line or several, maxReply octets at most (RFC 5321 §4.2.1). A line of more than its 512
 // octets (RFC 5321 §4.5.3.1.5) is cut short in memory, not in meaning.
 func (c *Client) readReply() (r Reply, err error) {
-	var text []byte
+	var text []byte // of the second line and those behind it
 	for total, more := 0, true; more; {
 		line, err := c.Conn.readLine(maxCommandLine)
 		if err != nil && !errors.Is(err, errLineLength) {
@@ -301,13 +301,14 @@ func (c *Client) readReply() (r Reply, err error) {
 		}
 		enhanced, rest := parseEnhanced(code, string(part))
 		if r.Code == 0 {
-			r.Code, r.Enhanced = code, enhanced
+			r = Reply{code, enhanced, rest}
 		} else {
-			text = append(text, '\n')
+			text = append(append(text, '\n'), rest...)
 		}
-		text = append(text, rest...)
 	}
-	r.Text = string(text)
+	if len(text) > 0 {
+		r.Text += string(text)
+	}
 	return r, nil
 }
 

@@ -16,7 +16,7 @@ import (
 // The buffers of a connection, in octets.
 const (
 	idleSize    = 128      // what a connection holds on which nothing happens
-	commandSize = 4 << 10  // commands and replies
+	commandSize = 8 << 10  // commands, and many a message behind them in the same flight
 	dataSize    = 32 << 10 // message text; more than a TLS record
 	replySize   = 192      // replies of a pipelined group that need no memory of their own
 	blockSize   = 16 << 10 // one write of message text

@@ -1,0 +1,148 @@
+package smtp
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+
+	"bothy/application/message"
+)
+
+// loopback runs srv on a TCP port and returns the client's end of one connection.
+func loopback(b *testing.B, srv *Server) net.Conn {
+	b.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		nc, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer nc.Close()
+		_ = srv.Serve(context.Background(), NewConn(nc))
+	}()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { nc.Close(); <-done })
+	return nc
+}
+
+// A kept session over loopback, message after message: the engine alone, both ends of it in one process.
+func BenchmarkSend(b *testing.B) {
+	text := bytes.Repeat(line, 4096/len(line))
+	for name, drop := range map[string][]string{"BDAT": nil, "DATA": {"CHUNKING"}, "lockstep": {"CHUNKING", "PIPELINING"}} {
+		b.Run(name, func(b *testing.B) {
+			srv := newServer(discard{})
+			c := NewClient(NewConn(loopback(b, srv)), "site.example", Timeouts{})
+			if err := c.Greet(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			for _, keyword := range drop {
+				delete(c.keywords, keyword)
+			}
+			env := envelope(recipients("keeper"))
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				replies, err := c.Send(b.Context(), env, bytes.NewReader(text), int64(len(text)))
+				if err != nil || replies[0].Code != 250 {
+					b.Fatal(replies, err)
+				}
+			}
+		})
+	}
+}
+
+// loop is a connection whose peer sends the same n times over; what comes back is forgotten.
+type loop struct {
+	script
+	text []byte
+	left int
+}
+
+func (l *loop) Read(p []byte) (int, error) {
+	if l.in == nil || l.in.Len() == 0 {
+		if l.left == 0 {
+			return 0, io.EOF
+		}
+		l.left--
+		l.in = bytes.NewReader(l.text)
+	}
+	return l.in.Read(p)
+}
+
+func (l *loop) Write(p []byte) (int, error) { return len(p), nil }
+
+// The server by itself: a pipelined message of 4 KiB out of memory.
+func BenchmarkServe(b *testing.B) {
+	text := bytes.Repeat(line, 4096/len(line))
+	session := append([]byte("MAIL FROM:<a@site.example> SIZE=4096 BODY=8BITMIME\r\nRCPT TO:<keeper@light.example>\r\nDATA\r\n"), text...)
+	session = append(session, ".\r\n"...)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(session)))
+	conn := &loop{text: session, left: b.N, script: script{in: bytes.NewReader([]byte("EHLO site.example\r\n"))}}
+	b.ResetTimer()
+	if err := newServer(discard{}).Serve(context.Background(), NewConn(conn)); !errors.Is(err, io.EOF) {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkUnstuff(b *testing.B) {
+	text := bytes.Repeat(line, dataSize/len(line))
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		var u unstuffer
+		for rest := text; len(rest) > 0; {
+			_, used, _ := u.next(rest)
+			if used == 0 {
+				break
+			}
+			rest = rest[used:]
+		}
+	}
+}
+
+func BenchmarkStuff(b *testing.B) {
+	text := bytes.Repeat(line, blockSize/len(line))
+	out := make([]byte, 0, 2*blockSize)
+	b.SetBytes(int64(len(text)))
+	b.ReportAllocs()
+	for b.Loop() {
+		var s stuffer
+		out = s.appendTo(out[:0], text)
+	}
+}
+
+func BenchmarkCommand(b *testing.B) {
+	s := &Session{server: newServer(nil), limits: Limits{}.or(), table: commands, state: ready, Extended: true}
+	s.server.Policy = nil
+	command := []byte("MAIL FROM:<keeper@light.example> SIZE=123456 BODY=8BITMIME")
+	b.ReportAllocs()
+	for b.Loop() {
+		verb, arg, _ := splitCommand(command)
+		row := s.find(string(verb))
+		if r, _ := row.run(s, context.Background(), string(arg)); r.Code != 250 {
+			b.Fatal(r)
+		}
+		s.reset()
+	}
+}
+
+func BenchmarkReceived(b *testing.B) {
+	t := trace{helo: "site.example", by: "light.example", extended: true, at: clock(), env: &message.Envelope{Recipients: recipients("keeper")}}
+	b.ReportAllocs()
+	var buf []byte
+	for b.Loop() {
+		buf = t.appendReceived(buf[:0])
+	}
+}
