@@ -97,6 +97,16 @@ func (d *Directory) MaySend(account string, a message.Address) bool {
 	return d.state.Load().maySend(canonicalName(account), canonical(a))
 }
 
+// MaySendTo reports whether the account may write to a.
+func (d *Directory) MaySendTo(account string, a message.Address) bool {
+	return d.state.Load().maySendTo(canonicalName(account), canonical(a))
+}
+
+// Rights returns what SetRights set; the zero Rights for an account that has none, or that there is not.
+func (d *Directory) Rights(account string) Rights {
+	return d.state.Load().rightsOf(canonicalName(account))
+}
+
 // What there is, also from memory. The slices are the caller's own.
 
 // Account returns one account, or ErrNotFound.

@@ -5,11 +5,12 @@
 //	RFC 5233  §1: subaddresses, "user+detail"
 //	RFC 2645  §5.2.1: customers, their domains, the interval between calls
 //	RFC 5890  §2.3.2.1: domains are kept and compared as A-labels
+//	RFC 6409  §6.1, §6.2: as whom and to whom an account sends, and how much
 //	RFC 5802  §3: what is kept of a password
 //	RFC 2195  §4: what has to be kept for CRAM-MD5, and why it is sealed
 //
 // Plane: application. One message: smtp's policy asks [Directory.Local], [Directory.Held] and [Directory.Resolve] at RCPT, submission asks
-// [Directory.MaySend] at MAIL; odmr asks [Directory.Customer] at ATRN. These answers come from a snapshot in memory (machine.go) and wait
+// [Directory.MaySend] at MAIL and [Directory.MaySendTo] at RCPT; odmr asks [Directory.Customer] at ATRN. These answers come from a snapshot in memory (machine.go) and wait
 // for nothing. sasl asks [Directory.Verifier].
 //
 // # Files
@@ -38,6 +39,7 @@
 //     send from any address of its domains.
 //   - A domain is local or held for one customer, never both.
 //   - Who shows a certificate is known by its public key (SHA-256 of the SubjectPublicKeyInfo), whoever signed it and however old it is.
+//   - Rights (rights.go) widen as whom an account sends and narrow to whom; a disabled account has none of them.
 //
 // Left out: aliases that lead to other hosts (a mailbox can forward), groups and rights beyond sending.
 package directory

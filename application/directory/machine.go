@@ -27,6 +27,7 @@ type snapshot struct {
 // account is an Account with what stays inside.
 type account struct {
 	Account
+	rights   Rights
 	verifier sasl.Verifier // without CRAMSecret
 	sealed   []byte        // CRAMSecret; nil without CRAM
 }
@@ -229,7 +230,7 @@ func (s *snapshot) maySend(name string, from message.Address) bool {
 		return false
 	case from == message.Address{}: // RFC 5321 §4.5.5
 		return true
-	case s.held[from.Domain] == name:
+	case s.held[from.Domain] == name, s.anyMatches(a.rights.SendAs, from):
 		return true
 	}
 	return slices.Contains(s.resolve(from), name)

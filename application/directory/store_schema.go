@@ -66,6 +66,20 @@ CREATE TABLE customer_domain (
 );
 CREATE INDEX customer_domain_account ON customer_domain (account);
 `,
+	`
+CREATE TABLE permission (
+	account TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+	kind    TEXT NOT NULL,
+	pattern TEXT NOT NULL,
+	PRIMARY KEY (account, kind, pattern)
+);
+CREATE TABLE allowance (
+	account    TEXT PRIMARY KEY REFERENCES account (name) ON DELETE CASCADE,
+	messages   INTEGER NOT NULL,
+	recipients INTEGER NOT NULL,
+	size       INTEGER NOT NULL
+);
+`,
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -114,6 +128,8 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 		{"SELECT fingerprint, account FROM certificate", s.loadCertificate},
 		{"SELECT account, min_interval, empty_turns, last_contact FROM customer", s.loadCustomer},
 		{"SELECT name, account FROM customer_domain ORDER BY id", s.loadCustomerDomain},
+		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
+		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},
 	}
 	for _, table := range tables {
 		if err := each(ctx, conn, table.query, table.row); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +22,7 @@ import (
 func TestInForce(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "odd name?%20#.db")
 	d := open(t, file)
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "user_version": "1"} {
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000", "user_version": fmt.Sprint(len(migrations))} {
 		var got string
 		if err := d.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
 			t.Errorf("%s is %s, %v; want %s", pragma, got, err, want)
@@ -247,6 +248,9 @@ func TestVersions(t *testing.T) {
 		if d.Secret()[31] != 0x20 {
 			t.Errorf("version %d: secret %x", version, d.Secret())
 		}
+		if rights := d.Rights("keeper"); version >= 2 && !reflect.DeepEqual(rights, Rights{SendAs: []string{"@lamp.example"}, SendTo: []string{"local"}, Messages: 5, Recipients: 7, Size: 9}) {
+			t.Errorf("version %d: %+v", version, rights)
+		}
 		// The schema that grew is the schema that is made.
 		if grown, made := schema(t, d), schema(t, open(t, filepath.Join(t.TempDir(), "new.db"))); grown != made {
 			t.Errorf("version %d grew to\n%s\na new one is\n%s", version, grown, made)
@@ -288,14 +292,15 @@ func TestMigrate(t *testing.T) {
 		}
 		return v
 	}
+	now := len(migrations)
 	broken := append(slices.Clone(migrations), "ALTER TABLE account ADD COLUMN quota INTEGER NOT NULL DEFAULT 0", "ALTER TABLE nothing ADD COLUMN x")
-	if err := run(broken); err == nil || !strings.Contains(err.Error(), "schema 2 to 3") || version() != 1 {
+	if err := run(broken); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("schema %d to %d", now+1, now+2)) || version() != now {
 		t.Fatalf("version %d, %v", version(), err)
 	}
-	if err := run(broken[:2]); err != nil || version() != 2 {
+	if err := run(broken[:now+1]); err != nil || version() != now+1 {
 		t.Fatalf("version %d, %v", version(), err)
 	}
-	if err := run(broken[:2]); err != nil { // once is enough
+	if err := run(broken[:now+1]); err != nil { // once is enough
 		t.Fatal(err)
 	}
 	var quota int
