@@ -17,14 +17,25 @@ import (
 
 // accountCmd is about who may log in.
 type accountCmd struct {
-	Add    accountAddCmd    `cmd:"" help:"Add an account, with a mailbox if it has an address."`
-	List   accountListCmd   `cmd:"" help:"List accounts."`
-	Passwd accountPasswdCmd `cmd:"" help:"Set an account's password."`
-	Remove accountRemoveCmd `cmd:"" help:"Remove an account. Its mailbox stays on disk."`
+	Add         accountAddCmd         `cmd:"" help:"Add an account, with a mailbox if it has an address."`
+	List        accountListCmd        `cmd:"" help:"List accounts."`
+	Passwd      accountPasswdCmd      `cmd:"" help:"Set an account's password."`
+	Address     accountAddressCmd     `cmd:"" help:"The addresses that an account receives at and sends from."`
+	Alias       accountAliasCmd       `cmd:"" help:"Addresses that stand for others, such as info@ for two people."`
+	Certificate accountCertificateCmd `cmd:"" help:"Let who holds a certificate's key log in without a password (SASL EXTERNAL)."`
+	CRAM        accountCRAMCmd        `cmd:"" name:"cram" help:"Allow CRAM-MD5 for an account, or no longer."`
+	Disable     accountDisableCmd     `cmd:"" help:"Let an account neither log in nor send. Its mail is still accepted."`
+	Enable      accountEnableCmd      `cmd:"" help:"Take back disable."`
+	Remove      accountRemoveCmd      `cmd:"" help:"Remove an account and its addresses. Its mailbox stays on disk."`
 }
 
 func (accountCmd) Help() string {
-	return `Accounts are in the directory file, not in the configuration: what is changed here counts at once, whether the server runs or not.`
+	return `Accounts are in the directory file, not in the configuration: what is changed here counts at once, whether the server runs or not.
+
+Examples:
+
+    bothy account add keeper@clinic.example
+    bothy account alias add info@clinic.example keeper@clinic.example`
 }
 
 type accountAddCmd struct {
@@ -51,12 +62,9 @@ func (c *accountAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	if len(addresses) == 0 && strings.Contains(c.Name, "@") {
 		addresses = []string{c.Name}
 	}
-	for _, s := range addresses {
-		address, err := message.ParseAddress(s)
-		if err != nil {
-			return fmt.Errorf("%q is not an address: %w", s, err)
-		}
-		a.Addresses = append(a.Addresses, address)
+	var err error
+	if a.Addresses, err = parseAddresses(addresses); err != nil {
+		return err
 	}
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
 		password, made, err := c.read(ctx, c.Name, std)
@@ -68,6 +76,17 @@ func (c *accountAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		}
 		return told(std, c.JSON, "Added "+c.Name, c.Name, password, made)
 	})
+}
+
+func parseAddresses(texts []string) ([]message.Address, error) {
+	addresses := make([]message.Address, len(texts))
+	for i, s := range texts {
+		var err error
+		if addresses[i], err = message.ParseAddress(s); err != nil {
+			return nil, fmt.Errorf("%q is not an address: %w", s, err)
+		}
+	}
+	return addresses, nil
 }
 
 // told confirms that an account has a new password, and shows a password that was made here: nobody can ever show it again.
@@ -90,6 +109,14 @@ func told(std stdio, asJSON bool, done, name, password string, made bool) error 
 
 type accountListCmd struct {
 	JSON bool `help:"Print JSON."`
+}
+
+func (accountListCmd) Help() string {
+	return `The oldest account stands first. Customers are accounts too; "bothy customer list" shows their domains.
+
+Examples:
+
+    bothy account list --json | jq -r '.[].addresses[]'`
 }
 
 func (c *accountListCmd) Run(ctx context.Context, g *globals, std stdio) error {
@@ -131,6 +158,13 @@ type accountPasswdCmd struct {
 	passwordFlags
 }
 
+func (accountPasswdCmd) Help() string {
+	return `Examples:
+
+    bothy account passwd keeper@clinic.example
+    bothy account passwd clinic --password-file secret`
+}
+
 func (c *accountPasswdCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
 		if _, err := d.Account(ctx, c.Name); err != nil { // before anything is asked
@@ -156,16 +190,30 @@ type accountRemoveCmd struct {
 	Name []string `arg:"" help:"The accounts."`
 }
 
+func (accountRemoveCmd) Help() string {
+	return `Mail that comes for its addresses is refused from then on. Aliases that led to it stay and lead nowhere. The mailbox is there again when an
+account of the same name is added. A customer is removed with "bothy customer remove --account".
+
+Examples:
+
+    bothy account remove guest@clinic.example`
+}
+
 func (c *accountRemoveCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
-		for _, name := range c.Name {
-			if err := d.RemoveAccount(ctx, name); err != nil {
-				return err
-			}
-			fmt.Fprintln(std.out, "Removed", name)
-		}
-		return nil
+		return each(std, "Removed", c.Name, func(name string) error { return d.RemoveAccount(ctx, name) })
 	})
+}
+
+// each does one thing to each of several, and says so, until one fails.
+func each[T any](std stdio, done string, all []T, do func(T) error) error {
+	for _, one := range all {
+		if err := do(one); err != nil {
+			return err
+		}
+		fmt.Fprintln(std.out, done, one)
+	}
+	return nil
 }
 
 // withDirectory opens the directory of the configured server for one command.
@@ -174,7 +222,7 @@ func (g *globals) withDirectory(ctx context.Context, use func(*directory.Directo
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
 		return err
 	}
 	d, err := directory.Open(ctx, cfg.DirectoryFile())

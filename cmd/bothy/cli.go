@@ -26,6 +26,7 @@ type cli struct {
 	Init       initCmd       `cmd:"" help:"Write a first configuration file."`
 	Conf       confCmd       `cmd:"" name:"config" help:"Check, print and explain the configuration."`
 	Account    accountCmd    `cmd:"" help:"Who may log in, and their mailboxes."`
+	Domain     domainCmd     `cmd:"" help:"Domains whose mail this server takes."`
 	Customer   customerCmd   `cmd:"" help:"Who may call for the mail of which domains (ODMR, RFC 2645)."`
 	Queue      queueCmd      `cmd:"" help:"Mail that waits."`
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`

@@ -67,4 +67,10 @@ func (c *confPrintCmd) Run(g *globals, std stdio) error {
 
 type confDocsCmd struct{}
 
+func (confDocsCmd) Help() string {
+	return `Examples:
+
+    bothy config docs > config.md`
+}
+
 func (c *confDocsCmd) Run(std stdio) error { return config.Docs(std.out, site.Config{}) }

@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strings"
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/queue"
+
+	site "bothy"
 )
 
 // customerCmd is about who calls for the mail of which domains.
@@ -15,7 +20,17 @@ type customerCmd struct {
 	Add    customerAddCmd    `cmd:"" help:"Let an account call for the mail of domains; the account is made if it is not there."`
 	List   customerListCmd   `cmd:"" help:"List customers."`
 	Show   customerShowCmd   `cmd:"" help:"Show one customer."`
+	Set    customerSetCmd    `cmd:"" help:"Change a customer's domains, or how its calls are answered."`
 	Remove customerRemoveCmd `cmd:"" help:"Stop holding mail for a customer. The account stays, unless --account."`
+}
+
+func (customerCmd) Help() string {
+	return `A customer is an account that calls, on port 366, for mail that is held here meanwhile. What is changed counts at once.
+
+Examples:
+
+    bothy customer add clinic clinic.example
+    bothy customer list`
 }
 
 type customerAddCmd struct {
@@ -29,7 +44,8 @@ type customerAddCmd struct {
 }
 
 func (customerAddCmd) Help() string {
-	return `A new account needs a password, as in "bothy account add".
+	return `A new account needs a password, as in "bothy account add". Mail for the domains must come here: their MX records name this server. A
+domain with an address or alias here is local and cannot be held.
 
 Examples:
 
@@ -39,14 +55,20 @@ Examples:
 
 func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
+		if err := c.possible(d); err != nil { // before anything is asked
+			return err
+		}
 		var password string
 		var made bool
 		_, err := d.Account(ctx, c.Name)
 		fresh := errors.Is(err, directory.ErrNotFound)
-		if fresh {
+		switch {
+		case fresh:
 			if password, made, err = c.read(ctx, c.Name, std); err == nil {
 				err = d.AddAccount(ctx, directory.Account{Name: c.Name, CRAM: c.CRAM}, password)
 			}
+		case err == nil && (c.CRAM || c.PasswordFile != ""):
+			err = fmt.Errorf("account %s is there already: change its login with `bothy account passwd` or `bothy account cram`", c.Name)
 		}
 		if err != nil {
 			return err
@@ -62,8 +84,30 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	})
 }
 
+// possible explains which domains cannot be held.
+func (c *customerAddCmd) possible(d *directory.Directory) error {
+	for _, domain := range c.Domain {
+		if account, held := d.Held(domain); held {
+			return fmt.Errorf("%s is held for customer %s already", domain, account)
+		}
+		if d.Local(domain) {
+			return fmt.Errorf("%s is local: its mail is delivered here and is not held. Remove its addresses and aliases first, "+
+				"or the domain itself: see `bothy account list`, `bothy account alias list` and `bothy domain remove`", domain)
+		}
+	}
+	return nil
+}
+
 type customerListCmd struct {
 	JSON bool `help:"Print JSON."`
+}
+
+func (customerListCmd) Help() string {
+	return `A customer that has not called for long may be in trouble: its mail expires after queue.lifetime.
+
+Examples:
+
+    bothy customer list --json | jq -r '.[] | [.account, .last_contact] | @tsv'`
 }
 
 func (c *customerListCmd) Run(ctx context.Context, g *globals, std stdio) error {
@@ -95,6 +139,12 @@ type customerShowCmd struct {
 	JSON bool   `help:"Print JSON."`
 }
 
+func (customerShowCmd) Help() string {
+	return `Examples:
+
+    bothy customer show clinic`
+}
+
 func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
 		customer, err := d.Customer(ctx, c.Name)
@@ -124,22 +174,146 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 	})
 }
 
+type customerSetCmd struct {
+	Name        string         `arg:"" help:"The account."`
+	AddDomain   []string       `placeholder:"NAME" help:"Hold the mail of this domain too; may be repeated."`
+	DropDomain  []string       `placeholder:"NAME" help:"Hold the mail of this domain no longer; may be repeated."`
+	MinInterval *time.Duration `placeholder:"TIME" help:"Answer 450 to calls that come sooner than this after the last one (RFC 2645 §5.2.1); 0s for none."`
+	EmptyTurns  *bool          `negatable:"" help:"Where there is no mail, turn the connection all the same and say QUIT, in place of 453."`
+	JSON        bool           `help:"Print the customer as JSON."`
+}
+
+func (customerSetCmd) Help() string {
+	return `What is not named stays as it is.
+
+Examples:
+
+    bothy customer set clinic --add-domain ward.clinic.example --drop-domain lab.clinic.example
+    bothy customer set clinic --min-interval 5m --no-empty-turns`
+}
+
+func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
+	if len(c.AddDomain)+len(c.DropDomain) == 0 && c.MinInterval == nil && c.EmptyTurns == nil {
+		return exit{exitUsage, errors.New("what? Give at least one of --add-domain, --drop-domain, --min-interval and --empty-turns")}
+	}
+	return g.withDirectory(ctx, func(d *directory.Directory) error {
+		customer, err := d.Customer(ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		for _, drop := range c.DropDomain {
+			at := slices.IndexFunc(customer.Domains, func(held string) bool { return strings.EqualFold(held, drop) })
+			if at < 0 {
+				return fmt.Errorf("%s is not held for %s: see `bothy customer show %[2]s`", drop, customer.Account)
+			}
+			customer.Domains = slices.Delete(customer.Domains, at, at+1)
+		}
+		customer.Domains = append(customer.Domains, c.AddDomain...)
+		if c.MinInterval != nil {
+			customer.MinInterval = *c.MinInterval
+		}
+		if c.EmptyTurns != nil {
+			customer.EmptyTurns = *c.EmptyTurns
+		}
+		waits := g.waiting(ctx, c.DropDomain)
+		if err := d.SetCustomer(ctx, customer); err != nil {
+			return err
+		}
+		waits.tell(std)
+		if customer, err = d.Customer(ctx, c.Name); err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(std.out, customer)
+		}
+		_, err = fmt.Fprintln(std.out, "Holding mail for "+customer.Account+": "+strings.Join(customer.Domains, " "))
+		return err
+	})
+}
+
 type customerRemoveCmd struct {
 	Name    string `arg:"" help:"The account."`
 	Account bool   `help:"Remove the account too."`
 }
 
+func (customerRemoveCmd) Help() string {
+	return `Mail that waits for the customer is not deleted: it goes where other mail for its domains goes, which is to their mail exchangers or
+the smarthost. If it is not to, hold it or delete it first.
+
+Examples:
+
+    bothy queue delete --lane odmr/clinic.example
+    bothy customer remove clinic --account`
+}
+
 func (c *customerRemoveCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
+		customer, err := d.Customer(ctx, c.Name)
+		if err != nil {
+			return err
+		}
+		waits := g.waiting(ctx, customer.Domains)
 		if err := d.RemoveCustomer(ctx, c.Name); err != nil {
 			return err
 		}
+		waits.tell(std)
 		if c.Account {
 			if err := d.RemoveAccount(ctx, c.Name); err != nil {
 				return err
 			}
 		}
-		_, err := fmt.Fprintln(std.out, "Removed", c.Name)
+		_, err = fmt.Fprintln(std.out, "Removed", c.Name)
 		return err
 	})
+}
+
+// waiting is how much mail waits for domains, for those that have some. Who cannot be told (the server does not run) is told nothing.
+func (g *globals) waiting(ctx context.Context, domains []string) backlogs {
+	client, err := g.client()
+	if err != nil {
+		return nil
+	}
+	defer client.Close()
+	var waits backlogs
+	for _, domain := range domains {
+		var page site.QueuePage
+		lane := queue.Lane("odmr/" + strings.ToLower(domain))
+		if client.Call(ctx, http.MethodGet, "/v1/queue", site.QueueRequest{Lane: lane, Limit: pageSize}, &page) != nil {
+			return waits
+		}
+		if len(page.Items) == 0 {
+			continue
+		}
+		b := backlog{domain: domain, messages: len(page.Items), more: page.More}
+		for _, m := range page.Items {
+			b.octets += m.Size
+		}
+		waits = append(waits, b)
+	}
+	return waits
+}
+
+// backlog is what waits for one domain.
+type backlog struct {
+	domain   string
+	messages int
+	octets   int64
+	more     bool // than was counted
+}
+
+type backlogs []backlog
+
+// tell warns of mail that takes another way from now on.
+func (waits backlogs) tell(std stdio) {
+	for _, b := range waits {
+		count := plural(b.messages, "message")
+		if b.more {
+			count = "more than " + count
+		}
+		verb := "waits"
+		if b.messages > 1 {
+			verb = "wait"
+		}
+		fmt.Fprintf(std.err, "%s (%s) still %s for %s: where it goes now, `bothy queue list --recipient @%[4]s` shows.\n", count, octets(b.octets), verb, b.domain)
+	}
 }

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"bothy/management/config"
@@ -21,6 +24,7 @@ type initCmd struct {
 	Provider     string   `placeholder:"HOST" help:"Site: the provider's server, which holds our mail (port 366) and takes what we send (port 587)."`
 	Domain       []string `placeholder:"NAME" help:"Site: a domain whose mail we call for; may be repeated."`
 	Account      string   `placeholder:"NAME" help:"Site: our account at the provider; without it the first domain's first label."`
+	CAFile       string   `name:"ca-file" placeholder:"FILE" help:"Site: PEM file of the authority that certifies the provider, if it is none that the system knows."`
 	PasswordFile string   `placeholder:"FILE" help:"Site: file with that account's password; without it provider.password beside the configuration."`
 	Data         string   `placeholder:"DIR" default:"/var/lib/bothy" help:"Where mail and accounts are kept (${default})."`
 	Force        bool     `help:"Replace a file that is there."`
@@ -72,8 +76,8 @@ func (c *initCmd) complete() error {
 		if c.Hostname == "" {
 			return errors.New("a provider needs a name: give --hostname")
 		}
-		if c.Provider != "" || len(c.Domain) > 0 || c.Account != "" || c.PasswordFile != "" {
-			return errors.New("--provider, --domain, --account and --password-file are for --role site")
+		if c.Provider != "" || len(c.Domain) > 0 || c.Account != "" || c.PasswordFile != "" || c.CAFile != "" {
+			return errors.New("--provider, --domain, --account, --password-file and --ca-file are for --role site")
 		}
 		return nil
 	}
@@ -86,6 +90,16 @@ func (c *initCmd) complete() error {
 	if c.Account == "" {
 		c.Account, _, _ = strings.Cut(c.Domain[0], ".")
 	}
+	for _, file := range []*string{&c.PasswordFile, &c.CAFile} {
+		if *file == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*file) // the server may be started elsewhere
+		if err != nil {
+			return err
+		}
+		*file = abs
+	}
 	return nil
 }
 
@@ -94,16 +108,16 @@ const defaultPassword = "provider.password"
 
 func (c *initCmd) values() config.Values {
 	v := config.Values{"hostname": c.Hostname, "data": c.Data}
+	v["submission.listen"], v["submission.listen_tls"] = []string{":587"}, []string{":465"} // RFC 6409 §3.1, RFC 8314 §3.3
 	if c.Role == "provider" {
 		v["smtp.listen"] = []string{":25"}
 		v["odmr.listen"] = []string{":366"} // RFC 2645 §4
 		return v
 	}
-	password := c.PasswordFile
-	if password == "" {
-		password = defaultPassword
-	} else if abs, err := filepath.Abs(password); err == nil {
-		password = abs
+	password := cmp.Or(c.PasswordFile, defaultPassword)
+	v["pop3.listen"], v["pop3.listen_tls"] = []string{":110"}, []string{":995"} // RFC 1939 §3, RFC 8314 §3.1
+	if c.CAFile != "" {
+		v["fetch.ca_file"], v["relay.ca_file"] = c.CAFile, c.CAFile
 	}
 	calling := c.Provider + ":366" // RFC 2645 §4
 	v["fetch.provider"], v["fetch.domains"] = calling, c.Domain
@@ -151,7 +165,23 @@ func (c *initCmd) passwordFile(file string) (string, error) {
 		return "", err
 	}
 	_, err = f.WriteString(placeholder + "\n")
-	return name, errors.Join(err, f.Close())
+	return name, errors.Join(err, share(f), f.Close())
+}
+
+// serviceGroup is the group that the server runs as where it is installed as a service.
+const serviceGroup = "bothy"
+
+// share lets the service read a file that root has made, and nobody else.
+func share(f *os.File) error {
+	group, err := user.LookupGroup(serviceGroup)
+	if err != nil || os.Geteuid() != 0 {
+		return nil // not installed as a service
+	}
+	gid, err := strconv.Atoi(group.Gid)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Chown(0, gid), f.Chmod(0o640))
 }
 
 // next tells what is left to do.

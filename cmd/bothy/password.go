@@ -19,30 +19,47 @@ type passwordFlags struct {
 // maxPassword bounds a line with a password, in octets.
 const maxPassword = 4096
 
-// read returns the password, and whether it was made here and must be shown.
+// read returns a new password, and whether it was made here and must be shown.
 func (f passwordFlags) read(ctx context.Context, whose string, std stdio) (password string, made bool, err error) {
+	password, err = f.find(ctx, std, "Password for "+whose+": ", "Again: ")
+	switch {
+	case errors.Is(err, errNoPassword) && f.PasswordFile == "":
+		return rand.Text(), true, nil // 26 characters, 130 bits
+	case err != nil:
+		return "", false, err
+	}
+	return password, false, nil
+}
+
+// known returns a password that exists: it is asked for once, and never made.
+func (f passwordFlags) known(ctx context.Context, whose string, std stdio) (string, error) {
+	return f.find(ctx, std, "Password of "+whose+": ")
+}
+
+// errNoPassword says that there is none where one may be.
+var errNoPassword = errors.New("no password there")
+
+// find reads the password where the flags say, or asks a terminal.
+func (f passwordFlags) find(ctx context.Context, std stdio, questions ...string) (string, error) {
 	in, from := std.in, "standard input"
 	if f.PasswordFile != "" && f.PasswordFile != "-" {
 		file, err := os.Open(f.PasswordFile)
 		if err != nil {
-			return "", false, err
+			return "", err
 		}
 		defer file.Close()
 		in, from = file, f.PasswordFile
 	} else if tty, ok := in.(*os.File); ok && f.PasswordFile == "" && isTerminal(tty) {
-		password, err = askTwice(ctx, tty, std.err, whose)
-		return password, false, err
+		return ask(ctx, tty, std.err, questions)
 	}
-	password, err = firstLine(in)
-	switch {
-	case err != nil:
-		return "", false, fmt.Errorf("%s: %w", from, err)
-	case password == "" && f.PasswordFile == "":
-		return rand.Text(), true, nil // 26 characters, 130 bits
-	case password == "":
-		return "", false, fmt.Errorf("%s: no password there", from)
+	password, err := firstLine(in)
+	if err == nil && password == "" {
+		err = errNoPassword
 	}
-	return password, false, nil
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", from, err)
+	}
+	return password, nil
 }
 
 func firstLine(r io.Reader) (string, error) {
@@ -56,16 +73,16 @@ func firstLine(r io.Reader) (string, error) {
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-// askTwice asks on the terminal without showing what is typed.
-func askTwice(ctx context.Context, tty *os.File, prompt io.Writer, whose string) (string, error) {
+// ask asks on the terminal without showing what is typed. All answers must be the same.
+func ask(ctx context.Context, tty *os.File, prompt io.Writer, questions []string) (string, error) {
 	show, err := hideTyping(tty)
 	if err != nil {
 		return "", err
 	}
 	defer show()
 	lines := bufio.NewReader(io.LimitReader(tty, 2*maxPassword))
-	var typed [2]string
-	for i, question := range []string{"Password for " + whose + ": ", "Again: "} {
+	typed := make([]string, len(questions))
+	for i, question := range questions {
 		fmt.Fprint(prompt, question)
 		line := make(chan error, 1)
 		go func() {
@@ -83,9 +100,9 @@ func askTwice(ctx context.Context, tty *os.File, prompt io.Writer, whose string)
 			fmt.Fprintln(prompt)
 			return "", context.Cause(ctx)
 		}
-	}
-	if typed[0] != typed[1] {
-		return "", errors.New("the two passwords differ")
+		if typed[i] != typed[0] {
+			return "", errors.New("the two passwords differ")
+		}
 	}
 	if password := strings.TrimRight(typed[0], "\r\n"); password != "" {
 		return password, nil

@@ -18,7 +18,7 @@ import (
 
 // queueCmd is about mail that waits.
 type queueCmd struct {
-	List    queueListCmd    `cmd:"" help:"List the recipients that wait, one a line."`
+	List    queueListCmd    `cmd:"" help:"List the messages that wait, and for whom."`
 	Show    queueShowCmd    `cmd:"" help:"Show one message and what became of each recipient."`
 	Retry   queueRetryCmd   `cmd:"" help:"Try now."`
 	Hold    queueHoldCmd    `cmd:"" help:"Do not try until released."`
@@ -26,12 +26,19 @@ type queueCmd struct {
 	Delete  queueDeleteCmd  `cmd:"" help:"Forget mail: nobody gets it and nobody is told."`
 }
 
-func (queueCmd) Help() string { return `Asks the running server, through its admin socket.` }
+func (queueCmd) Help() string {
+	return `Asks the running server, through its admin socket, which takes orders from the server's own user and from root.
+
+Examples:
+
+    bothy queue list
+    bothy queue retry --all`
+}
 
 // queueFilter chooses recipients by what they are.
 type queueFilter struct {
-	Lane      queue.Lane  `placeholder:"LANE" help:"Only this lane, such as odmr/clinic."`
-	Kind      string      `placeholder:"KIND" help:"Only lanes of this kind: mailbox, odmr, smarthost, via, mx."`
+	Lane      queue.Lane  `placeholder:"LANE" help:"Only this lane, such as odmr/clinic.example."`
+	Kind      string      `placeholder:"KIND" help:"Only lanes of this kind: mailbox, odmr, smarthost or mx."`
 	State     queue.State `placeholder:"STATE" help:"Only what is due, deferred, leased, held, paused or damaged."`
 	Sender    string      `placeholder:"ADDRESS" help:"Only this sender, all of a domain (@example.org), or none (<>)."`
 	Recipient string      `placeholder:"ADDRESS" help:"Only this recipient, or all of a domain."`
@@ -48,7 +55,9 @@ type queueListCmd struct {
 }
 
 func (queueListCmd) Help() string {
-	return `STATE is what happens next: "due", "in" a time, "held" by the operator, "paused" while the link is down, or who is at it right now.
+	return `Each message stands with its recipients below it: what happens next, the lane it waits in, the tries so far, and what was answered last.
+What happens next is "due", "in" a time, "held" by the operator, "paused" while the link is down, "damaged", or who is at it right now.
+Kinds of lanes: "mailbox" is delivery here, "odmr" waits for a customer's call, "smarthost" and "mx" are other servers.
 
 Examples:
 
@@ -91,20 +100,49 @@ func printQueue(std stdio, list site.QueuePage, now time.Time) error {
 		_, err := fmt.Fprintln(std.out, "Nothing waits.")
 		return err
 	}
-	rows := [][]string{{"ID", "AGE", "SIZE", "TRIES", "STATE", "LANE", "SENDER", "RECIPIENT", "LAST REPLY"}}
+	fmt.Fprintf(std.out, messageLine, "ID", "AGE", "SIZE", "SENDER")
 	for _, m := range list.Items {
+		sender := printable(cmp.Or(m.Sender.String(), "<>"))
+		if _, err := fmt.Fprintf(std.out, messageLine, m.ID, age(now.Sub(m.Accepted)), octets(m.Size), sender); err != nil {
+			return err
+		}
 		for _, r := range m.Recipients {
-			rows = append(rows, []string{
-				m.ID.String(), age(now.Sub(m.Accepted)), octets(m.Size), fmt.Sprint(r.Attempts), next(r, now), string(r.Lane),
-				cmp.Or(m.Sender.String(), "<>"), r.Address.String(), reply(r),
-			})
+			state := next(r, now)
+			if r.Attempts > 0 {
+				state += ", " + tries(r.Attempts)
+			}
+			fmt.Fprintf(std.out, "    %s: %s, %s\n", printable(r.Address.String()), printable(state), printable(string(r.Lane)))
+			if text := reply(r); text != "" {
+				fmt.Fprintf(std.out, "        %s\n", cut(printable(text), replyWidth))
+			}
 		}
 	}
-	if err := printTable(std.out, rows); err != nil || !list.More {
-		return err
+	if !list.More {
+		return nil
 	}
 	_, err := fmt.Fprintln(std.out, "and more; see --limit")
 	return err
+}
+
+// messageLine is one message of the list. An ID has 20 characters.
+const messageLine = "%-20v  %-6s  %-6s  %s\n"
+
+// replyWidth keeps a list readable on a narrow terminal: a reply may have 512 characters, and `bothy queue show` has them all.
+const replyWidth = 72
+
+// cut is text of at most width characters.
+func cut(s string, width int) string {
+	if runes := []rune(s); len(runes) > width {
+		return string(runes[:width-1]) + "…"
+	}
+	return s
+}
+
+func tries(n int) string {
+	if n == 1 {
+		return "1 try"
+	}
+	return fmt.Sprintf("%d tries", n)
 }
 
 // next is what happens to the recipient next.
@@ -134,6 +172,14 @@ type queueShowCmd struct {
 	JSON bool       `help:"Print JSON."`
 }
 
+func (queueShowCmd) Help() string {
+	return `Shows the message's header too, not its text.
+
+Examples:
+
+    bothy queue show 06h00nko07m0rdbte1lg`
+}
+
 func (c *queueShowCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	m, err := call[site.QueueMessage](ctx, g, http.MethodGet, "/v1/queue/"+c.ID.String(), nil)
 	if err != nil {
@@ -154,13 +200,20 @@ func (c *queueShowCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	if err := printTable(std.out, rows); err != nil {
 		return err
 	}
-	fmt.Fprintln(std.out)
-	rows = [][]string{{"RECIPIENT", "TRIES", "STATE", "LANE", "LAST REPLY"}}
 	for _, r := range m.Recipients {
-		rows = append(rows, []string{r.Address.String(), fmt.Sprint(r.Attempts), next(r, time.Now()), string(r.Lane), reply(r)})
-	}
-	if err := printTable(std.out, rows); err != nil {
-		return err
+		fmt.Fprintln(std.out)
+		rows = [][]string{
+			{"recipient", r.Address.String()},
+			{"lane", string(r.Lane)},
+			{"next", next(r, time.Now())},
+			{"tries", fmt.Sprint(r.Attempts)},
+		}
+		if text := reply(r); text != "" {
+			rows = append(rows, []string{"last reply", text})
+		}
+		if err := printTable(std.out, rows); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(std.out)
 	for line := range strings.Lines(m.Header) {
@@ -204,7 +257,9 @@ Ids and filters together choose what fits both.`
 type queueRetryCmd struct{ queueChoice }
 
 func (queueRetryCmd) Help() string {
-	return `Examples:
+	return `Makes what waits for a later try due now. What is held stays held, and what waits for the link or for a customer's call goes on waiting.
+
+Examples:
 
     bothy queue retry --kind smarthost
     bothy queue retry --all` + choiceHelp
@@ -217,7 +272,9 @@ func (c *queueRetryCmd) Run(ctx context.Context, g *globals, std stdio) error {
 type queueHoldCmd struct{ queueChoice }
 
 func (queueHoldCmd) Help() string {
-	return `Examples:
+	return `What is held is neither tried nor given back to its sender, until "bothy queue release".
+
+Examples:
 
     bothy queue hold --sender @newsletter.example` + choiceHelp
 }

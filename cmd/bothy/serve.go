@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,7 +22,7 @@ type serveCmd struct {
 
 func (serveCmd) Help() string {
 	return `Runs until SIGTERM or Ctrl-C: then sessions get 421, what was accepted is safe, and a second signal ends at once. SIGHUP reads the
-configuration again; one with errors changes nothing. The log goes to standard error.
+configuration again; one with errors changes nothing. The log goes to standard error. Under systemd, Type=notify is understood.
 
 Examples:
 
@@ -50,7 +52,26 @@ func (c *serveCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	defer signal.Stop(hangups)
 	reload := make(chan site.Config)
 	go reloads(ctx, file, cfg, hangups, reload, level, log)
-	return site.Run(ctx, cfg, site.Env{Log: log, Now: time.Now, Reload: reload, Build: version().String()})
+	ready := func(site.Ports) {
+		if err := notify("READY=1"); err != nil {
+			log.Warn("service manager not told", "err", err)
+		}
+	}
+	return site.Run(ctx, cfg, site.Env{Log: log, Now: time.Now, Reload: reload, Ready: ready, Build: version().String()})
+}
+
+// notify tells the service manager that started us, if one did, what it waits for (sd_notify of systemd: a datagram to a socket).
+func notify(state string) error {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	conn, err := net.Dial("unixgram", path) // an "@" in front is the abstract namespace, for both
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return errors.Join(err, conn.Close())
 }
 
 // reloads reads the file again at each hangup and sends what it says, if it says it without errors.

@@ -78,13 +78,18 @@ func TestQueue(t *testing.T) {
 	})
 
 	r := bothy(t, "", "queue", "list", "--kind", "mx", "--sender", "@b.example")
-	if lines := strings.Split(r.out, "\n"); r.code != 0 || len(lines) != 5 || got.Kind != "mx" || got.Sender != "@b.example" || strings.Contains(r.out, "\x1b") {
+	if lines := strings.Split(r.out, "\n"); r.code != 0 || len(lines) != 1+3*3+1 || got.Kind != "mx" || got.Sender != "@b.example" || strings.Contains(r.out, "\x1b") {
 		t.Errorf("list: %+v, asked for %+v", r, got)
 	}
-	if !strings.Contains(r.out, "1.5 kB  2      in 1m2") {
+	if !strings.Contains(r.out, "  1h0m    1.5 kB  a@b.example\n    c@d.example: in 1m2") || !strings.Contains(r.out, "s, 2 tries, mx/d.example\n        450 4.2.0 later") {
 		t.Errorf("list:\n%s", r.out)
 	}
-	if r := bothy(t, "", "queue", "list", "--limit", "1"); !strings.HasSuffix(r.out, "and more; see --limit\n") || strings.Count(r.out, "\n") != 3 {
+	for line := range strings.Lines(r.out) {
+		if len(line) > 80 {
+			t.Errorf("wider than 80 columns: %s", line)
+		}
+	}
+	if r := bothy(t, "", "queue", "list", "--limit", "1"); !strings.HasSuffix(r.out, "and more; see --limit\n") || strings.Count(r.out, "\n") != 5 {
 		t.Errorf("limit:\n%s", r.out)
 	}
 	var page site.QueuePage

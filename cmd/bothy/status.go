@@ -19,7 +19,13 @@ type statusCmd struct {
 }
 
 func (statusCmd) Help() string {
-	return `Exit codes: 0 the server answers, 1 it does not.`
+	return `Shows the link, the open ports and how much waits in each lane: DUE of it may go now.
+
+Exit codes: 0 the server answers, 1 it does not.
+
+Examples:
+
+    bothy status --json | jq .link.up`
 }
 
 func (c *statusCmd) Run(ctx context.Context, g *globals, std stdio) error {

@@ -12,6 +12,12 @@ type versionCmd struct {
 	JSON bool `help:"Print JSON."`
 }
 
+func (versionCmd) Help() string {
+	return `Examples:
+
+    bothy version --json`
+}
+
 // build is what this binary was made from.
 type build struct {
 	Version  string `json:"version"`

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"bothy/application/directory"
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/management/admin"
+
+	site "bothy"
+)
+
+// steps runs commands one after the other in an empty site. What a step says is compared whole, what it complains of in part.
+func steps(t *testing.T, all []step) {
+	t.Helper()
+	for _, s := range all {
+		r := bothy(t, s.stdin, strings.Fields(s.args)...)
+		if r.code != s.code || r.out != s.out || !strings.Contains(r.err, s.err) || s.err == "" && r.err != "" {
+			t.Errorf("%s: %d\n%s%s", s.args, r.code, r.out, r.err)
+		}
+	}
+}
+
+type step struct {
+	args, stdin string
+	code        int
+	out, err    string
+}
+
+func TestAddressesAndAliases(t *testing.T) {
+	inSite(t)
+	steps(t, []step{
+		{args: "account add keeper@clinic.example", stdin: "secret\n", out: "Added keeper@clinic.example\n"},
+		{args: "account add nurse@clinic.example", stdin: "secret\n", out: "Added nurse@clinic.example\n"},
+		{args: "account address add keeper@clinic.example k@clinic.example k@lab.example", out: "Added k@clinic.example\nAdded k@lab.example\n"},
+		{args: "account address add keeper@clinic.example nurse@clinic.example", code: 1, err: "nurse@clinic.example is an address of account nurse@clinic.example already"},
+		{args: "account address add keeper@clinic.example nobody@", code: 1, err: `"nobody@" is not an address`},
+		{args: "account address remove k@clinic.example", out: "Removed k@clinic.example\n"},
+		{args: "account address remove k@clinic.example", code: 1, err: "k@clinic.example is no account's address"},
+		{args: "account alias add info@clinic.example keeper@clinic.example nurse@clinic.example", out: "info@clinic.example goes to keeper@clinic.example\ninfo@clinic.example goes to nurse@clinic.example\n"},
+		{args: "account alias add info@clinic.example far@away.example", code: 1, err: "leads to no account here"},
+		{args: "account alias list", out: "ALIAS                TARGET\ninfo@clinic.example  keeper@clinic.example\ninfo@clinic.example  nurse@clinic.example\n"},
+		{args: "account alias remove info@clinic.example nurse@clinic.example", out: "info@clinic.example goes no longer to nurse@clinic.example\n"},
+		{args: "account alias remove info@clinic.example", out: "Removed info@clinic.example\n"},
+		{args: "account alias remove info@clinic.example", code: 1, err: "there is no alias info@clinic.example"},
+		{args: "account alias list --json", out: "[]\n"},
+		{args: "account alias add info@clinic.example", code: 2, err: `expected "<target> ..."`},
+	})
+}
+
+func TestDomains(t *testing.T) {
+	inSite(t)
+	steps(t, []step{
+		{args: "domain list --json", out: "[]\n"},
+		{args: "domain add mail.clinic.example", out: "Local now: mail.clinic.example\n"},
+		{args: "domain add mail.clinic.example", code: 1, err: "is local already"},
+		{args: "account add keeper@clinic.example", stdin: "secret\n", out: "Added keeper@clinic.example\n"},
+		{args: "customer add lab lab.example", stdin: "secret\n", out: "Holding mail for lab: lab.example\n"},
+		{args: "domain list", out: "DOMAIN               MAIL IS\nmail.clinic.example  delivered here; chief domain\nclinic.example       delivered here\nlab.example          held for lab\n"},
+		{args: "domain add lab.example", code: 1, err: "already held for customer lab"},
+		{args: "domain remove clinic.example", code: 1, err: "remove its addresses and aliases first"},
+		{args: "domain remove mail.clinic.example", out: "Not local any more: mail.clinic.example\n"},
+	})
+	var list []listedDomain
+	if r := bothy(t, "", "domain", "list", "--json"); json.Unmarshal([]byte(r.out), &list) != nil || len(list) != 2 || !list[0].Chief || list[1].Customer != "lab" {
+		t.Errorf("json: %s", r.out)
+	}
+}
+
+func TestLogins(t *testing.T) {
+	cfg := inSite(t)
+	steps(t, []step{
+		{args: "account add clinic", stdin: "secret\n", out: "Added clinic\n"},
+		{args: "account cram on clinic", stdin: "wrong\n", code: 1, err: "that is not the password of clinic"},
+		{args: "account cram on clinic", code: 1, err: "standard input: no password there"},
+		{args: "account cram on nobody", stdin: "secret\n", code: 1, err: `there is no account "nobody"`},
+		{args: "account cram on clinic", stdin: "secret\n", out: "CRAM-MD5 is allowed for clinic\n"},
+		{args: "account disable clinic", out: "Disabled clinic\n"},
+		{args: "account cram on clinic", stdin: "secret\n", code: 1, err: "account clinic is disabled"},
+	})
+	if r := bothy(t, "", "account", "list"); !strings.Contains(r.out, "CRAM-MD5, disabled\n") {
+		t.Errorf("list:\n%s", r.out)
+	}
+	steps(t, []step{
+		{args: "account enable clinic", out: "Enabled clinic\n"},
+		{args: "account cram off clinic", out: "CRAM-MD5 is not allowed for clinic\n"},
+		{args: "account disable nobody", code: 1, err: `there is no account "nobody"`},
+	})
+	d, err := directory.Open(t.Context(), cfg.DirectoryFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	v, err := d.Verifier(t.Context(), "clinic")
+	if err != nil || !v.Check("secret") || v.CRAMSecret != nil {
+		t.Errorf("afterwards: %+v, %v", v, err)
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	inSite(t)
+	server := httptest.NewTLSServer(http.NotFoundHandler()) // it has a certificate
+	cert := server.Certificate()
+	server.Close()
+	fingerprint := directory.Fingerprint(cert)
+	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("secret")})
+	whole := append(key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
+	for name, content := range map[string][]byte{"cert.pem": whole, "key.pem": key, "bad.pem": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")})} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	entry := fmt.Sprintf("[\n  {\n    \"fingerprint\": %q,\n    \"account\": \"nurse@clinic.example\"\n  }\n]\n", fingerprint)
+	steps(t, []step{
+		{args: "account add nurse@clinic.example", stdin: "secret\n", out: "Added nurse@clinic.example\n"},
+		{args: "account add other@clinic.example", stdin: "secret\n", out: "Added other@clinic.example\n"},
+		{args: "account certificate --config bothy.toml nurse@clinic.example cert.pem", out: "Logs in to nurse@clinic.example: " + fingerprint + "\n"},
+		{args: "account certificate other@clinic.example cert.pem", code: 1, err: "this key logs in to account nurse@clinic.example already"},
+		{args: "account certificate other@clinic.example cert.pem --remove", code: 1, err: "does not log in to account other@clinic.example"},
+		{args: "account certificate nurse@clinic.example key.pem", code: 1, err: "key.pem holds no certificate in PEM"},
+		{args: "account certificate nurse@clinic.example bad.pem", code: 1, err: "bad.pem: x509:"},
+		{args: "account certificate nurse@clinic.example none.pem", code: 1, err: "none.pem: no such file"},
+		{args: "account certificate nobody cert.pem", code: 1, err: `there is no account "nobody"`},
+		{args: "account certificate nurse@clinic.example --remove", code: 2, err: "which?"},
+		{args: "account certificate --json", out: entry},
+		{args: "account certificate other@clinic.example --json", out: "[]\n"},
+		{args: "account certificate nurse@clinic.example", out: "ACCOUNT               FINGERPRINT\nnurse@clinic.example  " + fingerprint + "\n"},
+		{args: "account certificate nurse@clinic.example --remove " + strings.ToUpper(fingerprint), out: "Logs in no longer to nurse@clinic.example: " + fingerprint + "\n"},
+	})
+}
+
+func TestCustomerSet(t *testing.T) {
+	cfg := inSite(t)
+	steps(t, []step{
+		{args: "customer add lab lab.example", stdin: "secret\n", out: "Holding mail for lab: lab.example\n"},
+		{args: "customer set lab", code: 2, err: "what?"},
+		{args: "customer set lab --add-domain B.lab.example --min-interval 5m --empty-turns", out: "Holding mail for lab: lab.example b.lab.example\n"},
+		{args: "customer set lab --drop-domain no.example", code: 1, err: "no.example is not held for lab"},
+		{args: "customer set nobody --min-interval 0s", code: 1, err: "nobody"},
+		{args: "account add keeper@clinic.example", stdin: "secret\n", out: "Added keeper@clinic.example\n"},
+		{args: "customer set lab --add-domain clinic.example", code: 1, err: "domain clinic.example is local"},
+		{args: "customer add other clinic.example", code: 1, err: "clinic.example is local: its mail is delivered here"},
+		{args: "customer add other lab.example", code: 1, err: "lab.example is held for customer lab already"},
+		{args: "customer add keeper@clinic.example x.example --cram", code: 1, err: "is there already"},
+	})
+	if r := bothy(t, "", "customer", "show", "lab"); !strings.Contains(r.out, "shortest interval    5m0s\nanswer without mail  250 and QUIT\n") {
+		t.Errorf("show:\n%s", r.out)
+	}
+	answering(t, cfg, func(s *admin.Server) {
+		admin.Handle(s, http.MethodGet, "/v1/queue", func(_ context.Context, q site.QueueRequest) (site.QueuePage, error) {
+			if q.Lane != "odmr/lab.example" {
+				return site.QueuePage{}, nil
+			}
+			return site.QueuePage{Items: []queue.Item{{ID: message.ID{1}, Size: 700}, {ID: message.ID{2}, Size: 800}}}, nil
+		})
+	})
+	note := "2 messages (1.5 kB) still wait for lab.example: where it goes now, `bothy queue list --recipient @lab.example` shows.\n"
+	steps(t, []step{
+		{args: "customer set lab --drop-domain b.lab.example --no-empty-turns --min-interval 0s", out: "Holding mail for lab: lab.example\n"},
+		{args: "customer set lab --drop-domain lab.example", code: 1, err: "has no domain"},
+		{args: "customer remove lab --account", out: "Removed lab\n", err: note},
+	})
+}
+
+// A message of the list is readable on a narrow terminal, whatever it was answered.
+func TestQueueWidth(t *testing.T) {
+	if got := cut(strings.Repeat("é", 100), replyWidth); len([]rune(got)) != replyWidth || !strings.HasSuffix(got, "é…") {
+		t.Errorf("cut: %q", got)
+	}
+	if got := cut("250 ok", replyWidth); got != "250 ok" {
+		t.Errorf("cut: %q", got)
+	}
+}
+
+// A service manager is told once everything is open, and a refusal by it is an error.
+func TestNotify(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify("READY=1"); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", t.TempDir()+"/none")
+	if err := notify("READY=1"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nobody there: %v", err)
+	}
+}
