@@ -197,23 +197,15 @@ func (c *Conn) growForData() {
 	}
 }
 
-// shrink gives buffers back while nothing is unread, all of them when the connection is idle.
-func (c *Conn) shrink(idle bool) {
-	if len(c.in) > 0 {
-		return
-	}
+// shrink gives the buffers back and forgets what is in them.
+func (c *Conn) shrink() {
 	if c.large != nil {
 		dataBuffers.Put(c.large)
-		c.in, c.large = nil, nil
 	}
-	if c.small != nil && idle {
+	if c.small != nil {
 		commandBuffers.Put(c.small)
-		c.in, c.small = nil, nil
 	}
-	if c.small == nil && !idle {
-		c.small = commandBuffers.Get().(*[commandSize]byte)
-		c.in = c.small[:0]
-	}
+	c.in, c.small, c.large = nil, nil, nil
 }
 
 // await waits until there is input, at most until deadline, and holds no buffer for most of the time.
@@ -222,8 +214,10 @@ func (c *Conn) await(ctx context.Context, deadline time.Time) error {
 		c.deadline(ctx, deadline)
 		return nil
 	}
-	c.shrink(false)
 	if soon := time.Now().Add(linger); soon.Before(deadline) {
+		if c.small == nil && c.large == nil {
+			c.grow()
+		}
 		c.deadline(ctx, soon)
 		err := c.fill()
 		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil {
@@ -232,7 +226,7 @@ func (c *Conn) await(ctx context.Context, deadline time.Time) error {
 			}
 			return err
 		}
-		c.shrink(true)
+		c.shrink()
 	}
 	c.deadline(ctx, deadline)
 	return c.fill()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -25,19 +24,16 @@ var errQuit = errors.New("smtp: QUIT")
 // gives by closing the connection.
 func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 	s := &Session{Conn: c, Peer: c.Peer(), server: srv, limits: srv.Limits.or(), state: fresh}
-	s.table, s.log = commands, srv.Log
 	if srv.Identify != nil {
 		s.Identity = srv.Identify(c.Conn)
 	}
-	if srv.Protocol == Held {
+	if s.table = commands; srv.Protocol == Held {
 		s.table = heldCommands
 	}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	defer c.shrink()
 	defer func() {
 		if fault := recover(); fault != nil { // one session's fault is one session's
-			s.log.Error("session panicked", "peer", s.Peer, "fault", fault, "stack", string(debug.Stack()))
+			s.Log().Error("session panicked", "fault", fault, "stack", string(debug.Stack()))
 			s.say(replyBroken)
 			err = errors.Join(fmt.Errorf("smtp: panic: %v", fault), c.flush())
 		}
@@ -167,7 +163,12 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 }
 
 // say puts r behind what is to be sent.
-func (s *Session) say(r Reply) { s.Conn.out = r.AppendTo(s.Conn.out) }
+func (s *Session) say(r Reply) {
+	if r.Code == 421 { // RFC 5321 §4.2.2: the server's name is the first word
+		r.Text = s.server.Hostname + " " + r.Text
+	}
+	s.Conn.out = r.AppendTo(s.Conn.out)
+}
 
 // enhanced gives a reply that has none the enhanced code that says no more than the reply code does (RFC 3463 §3.1), and
 // mends one that does not agree with it (RFC 2034 §4).
@@ -188,7 +189,7 @@ func (s *Session) asReply(ctx context.Context, err error, what string) Reply {
 		return r
 	}
 	if ctx.Err() == nil {
-		s.log.Error("command failed", "peer", s.Peer, "command", what, "err", err)
+		s.Log().Error("command failed", "command", what, "err", err)
 	}
 	return replyLocal
 }
@@ -212,6 +213,9 @@ func (s *Session) extend(ctx context.Context, e *Extension, arg string) error {
 		return err
 	}
 	reply, turn := e.Run(ctx, s, arg)
+	if reply.Code == 0 {
+		reply = replyLocal
+	}
 	if !turn || !reply.Positive() {
 		return s.answer(row, reply, nil)
 	}

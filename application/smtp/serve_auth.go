@@ -33,7 +33,10 @@ func (s *Session) startTLS(ctx context.Context, _ string) (Reply, error) {
 	}
 	// RFC 3207 §4.2: forget what was learnt in the clear.
 	s.reset()
-	s.state, s.Helo, s.Extended, s.Identity = fresh, "", false, ""
+	s.state, s.Helo, s.Extended = fresh, "", false
+	if s.authed {
+		s.Identity, s.authed = "", false
+	}
 	return Reply{}, nil
 }
 
@@ -45,7 +48,7 @@ func (s *Session) auth(ctx context.Context, arg string) (Reply, error) {
 		return replyNotHere, nil
 	case !s.Extended:
 		return replyGreet, nil
-	case s.Identity != "":
+	case s.authed:
 		return Reply{503, [3]int{5, 5, 1}, "authenticated already"}, nil
 	case mechanism == "":
 		return Reply{501, [3]int{5, 5, 4}, "want AUTH mechanism [initial-response]"}, nil
@@ -91,8 +94,8 @@ func (s *Session) auth(ctx context.Context, arg string) (Reply, error) {
 			return Reply{}, err
 		}
 	}
-	s.Identity, s.failures = exchange.Identity(), 0
-	s.log.Info("authenticated", "peer", s.Peer, "account", s.Identity, "mechanism", strings.ToUpper(mechanism))
+	s.Identity, s.authed, s.failures = exchange.Identity(), true, 0
+	s.Log().Info("authenticated", "account", s.Identity, "mechanism", strings.ToUpper(mechanism))
 	return Reply{235, [3]int{2, 7, 0}, "authentication succeeded"}, nil
 }
 
@@ -129,10 +132,10 @@ func (s *Session) failAuth(mechanism string, err error) (Reply, error) {
 	case errors.Is(err, sasl.ErrMalformed):
 		return s.countAuth(Reply{501, [3]int{5, 5, 2}, "malformed authentication response"})
 	case errors.Is(err, sasl.ErrCredentials):
-		s.log.Warn("authentication failed", "peer", s.Peer, "mechanism", strings.ToUpper(mechanism), "err", err)
+		s.Log().Warn("authentication failed", "mechanism", strings.ToUpper(mechanism), "err", err)
 		return s.countAuth(Reply{535, [3]int{5, 7, 8}, "authentication credentials invalid"})
 	}
-	s.log.Error("authentication broke", "peer", s.Peer, "mechanism", strings.ToUpper(mechanism), "err", err)
+	s.Log().Error("authentication broke", "mechanism", strings.ToUpper(mechanism), "err", err)
 	return Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"}, nil
 }
 

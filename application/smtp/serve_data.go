@@ -123,7 +123,7 @@ func (s *Session) verdict(b *body, accepted Reply) Reply {
 		return r
 	}
 	s.errors = 0
-	s.log.Info("message accepted", "peer", s.Peer, "id", b.env.ID, "recipients", len(b.env.Recipients), "octets", b.size)
+	s.Log().Info("message accepted", "id", b.env.ID, "recipients", len(b.env.Recipients), "octets", b.size)
 	return r
 }
 
@@ -144,7 +144,7 @@ func (s *Session) cut(b *body) (Reply, error) {
 // received is the Received field of the message in env.
 func (s *Session) received() []byte {
 	t := trace{
-		helo: s.Helo, by: s.server.Hostname, extended: s.Extended, tls: s.Conn.TLS(), authed: s.Identity != "",
+		helo: s.Helo, by: s.server.Hostname, extended: s.Extended, tls: s.Conn.TLS(), authed: s.authed,
 		env: s.env, at: s.now(), peer: s.Peer.Addr(),
 	}
 	if s.server.Protocol == Submission && !s.server.ShowSubmitter {

@@ -131,16 +131,26 @@ type Session struct {
 	server   *Server
 	limits   Limits
 	table    []command
-	log      *slog.Logger
+	log      *slog.Logger // made when first used
 	state    state
 	env      *message.Envelope // of the open transaction
 	chunk    *body             // the message BDAT is sending
 	errors   int               // 5yz since the last accepted message
 	failures int               // of AUTH
+	authed   bool              // by AUTH
 }
 
 // Server returns the server whose session this is.
 func (s *Session) Server() *Server { return s.server }
 
 // Log returns the session's logger, which names the peer.
-func (s *Session) Log() *slog.Logger { return s.log }
+func (s *Session) Log() *slog.Logger {
+	switch {
+	case s.log != nil:
+	case s.server.Log == nil:
+		s.log = slog.New(slog.DiscardHandler)
+	default:
+		s.log = s.server.Log.With("peer", s.Peer)
+	}
+	return s.log
+}

@@ -53,7 +53,7 @@ func checkReplies(t *testing.T, sent []byte) (replies int) {
 			t.Fatalf("code %s goes on with %q", code, line)
 		}
 		if code == "" {
-			hello = text[0] == '3' || text[:3] == "220" && replies == 0 || strings.HasPrefix(text[4:], "light.example") || strings.Contains(text, "want a domain")
+			hello = text[0] == '3' || text[:3] == "220" && replies == 0 || strings.HasPrefix(text[4:], "light.example") && text[:3] == "250" || strings.Contains(text, "want a domain")
 		}
 		e, _ := parseEnhanced(int(text[0]-'0')*100, text[4:])
 		if (e == [3]int{}) != hello {

@@ -246,6 +246,9 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Accept = show{}
 		case "show_submission":
 			srv.Protocol, srv.Auth, srv.Accept = Submission, guard{}, show{}
+		case "show_identify":
+			srv.Protocol, srv.Auth, srv.Accept, srv.TLS = Submission, guard{}, show{}, config
+			srv.Identify = func(net.Conn) string { return "root" }
 		case "show_starttls":
 			srv.TLS, srv.Auth, srv.Accept = config, guard{}, show{}
 		case "lenient":
