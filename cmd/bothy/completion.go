@@ -64,12 +64,15 @@ func vocabulary(node *kong.Node, path string) []place {
 	return append([]place{here}, below...)
 }
 
-func (p place) texts() []string {
-	texts := make([]string, len(p.words))
-	for i, w := range p.words {
-		texts[i] = w.text
+// texts are the flags of a place, or its other words.
+func (p place) texts(flags bool) string {
+	var texts []string
+	for _, w := range p.words {
+		if strings.HasPrefix(w.text, "-") == flags {
+			texts = append(texts, w.text)
+		}
 	}
-	return texts
+	return strings.Join(texts, " ")
 }
 
 // shellQuote makes one word of s for any of the three shells.
@@ -96,7 +99,7 @@ func commands(places []place) string {
 func bash(w io.Writer, places []place) error {
 	_, err := fmt.Fprintf(w, `# bash completion for bothy: source <(bothy completion bash)
 _bothy() {
-  local cur=${COMP_WORDS[COMP_CWORD]} path= word words
+  local cur=${COMP_WORDS[COMP_CWORD]} path= word words flags
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "${path:+$path }$word" in
     %s) path="${path:+$path }$word" ;;
@@ -104,13 +107,16 @@ _bothy() {
   done
   case "$path" in
 %s  esac
+  [[ $cur == -* ]] && words=$flags
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
   case "${COMP_WORDS[COMP_CWORD-1]}" in
   -c|--config|--password-file) COMPREPLY=() ;;
   esac
 }
 complete -o default -F _bothy bothy
-`, commands(places), pathCases(places, func(p place) string { return "words=" + shellQuote(strings.Join(p.texts(), " ")) }))
+`, commands(places), pathCases(places, func(p place) string {
+		return "words=" + shellQuote(p.texts(false)) + " flags=" + shellQuote(p.texts(true))
+	}))
 	return err
 }
 
@@ -134,7 +140,8 @@ _bothy() {
   done
   case "$where" in
 %s  esac
-  _describe 'bothy' choices || _files
+  [[ $PREFIX == -* ]] || choices=("${(@)choices:#-*}")
+  (( $#choices )) && _describe 'bothy' choices || _files
 }
 _bothy "$@"
 `, commands(places), pathCases(places, described))
