@@ -209,12 +209,10 @@ func (c *Client) Do(ctx context.Context, line string, wait time.Duration) (Reply
 	return c.command(ctx, line, wait)
 }
 
-// Noop, Reset and Quit are RFC 5321 §4.1.1.9, §4.1.1.5, §4.1.1.10. Quit does not close the connection.
-
-// Noop asks whether the peer is there.
+// Noop asks whether the peer is there (RFC 5321 §4.1.1.9).
 func (c *Client) Noop(ctx context.Context) error { return c.simple(ctx, "NOOP") }
 
-// Reset forgets what of a transaction may be open at the peer.
+// Reset forgets what of a transaction may be open at the peer (RFC 5321 §4.1.1.5). Send does so by itself where it must.
 func (c *Client) Reset(ctx context.Context) error {
 	err := c.simple(ctx, "RSET")
 	if err == nil {
@@ -223,7 +221,7 @@ func (c *Client) Reset(ctx context.Context) error {
 	return err
 }
 
-// Quit takes leave and waits for the reply.
+// Quit takes leave and waits for the reply (RFC 5321 §4.1.1.10). It does not close the connection.
 func (c *Client) Quit(ctx context.Context) error { return c.simple(ctx, "QUIT") }
 
 // simple is a command that succeeds with 2yz and nothing else.

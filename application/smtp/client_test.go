@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -139,13 +140,11 @@ func TestClientTranscripts(t *testing.T) {
 			return out + fmt.Sprint(r, " ", err, " ", c.Conn.Turn(), "\n")
 		}, want: "ok\n453 you have no mail <nil>\n250 now reversing <nil> <nil>\n"},
 	}
-	seen := make(map[string]bool)
 	transcript.Run(t, "testdata/client/*.txt", func(t *testing.T, name string) net.Conn {
 		c, ok := cases[name]
 		if !ok {
 			t.Fatalf("no case for %s", name)
 		}
-		seen[name] = true
 		near, far := net.Pipe()
 		done := make(chan struct{})
 		go func() {
@@ -168,8 +167,8 @@ func TestClientTranscripts(t *testing.T) {
 		return transcript.WithTLS(near, func(nc net.Conn) *tls.Conn { return tls.Server(nc, config) })
 	})
 	for name := range cases {
-		if !seen[name] {
-			t.Errorf("no transcript for %s", name)
+		if _, err := os.Stat("testdata/client/" + name + ".txt"); err != nil {
+			t.Error(err)
 		}
 	}
 }

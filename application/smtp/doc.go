@@ -21,13 +21,14 @@
 // The path of one message, inward: [Server.Serve] reads a line (conn.go), finds its row in the command table (machine.go), which
 // refuses what the state does not allow; MAIL and RCPT (serve_mail.go) fill an envelope that [Policy] has a say in; DATA
 // or BDAT (serve_data.go) hand [Acceptor] one reader that gives the Received field and then the text as it arrives. The 250 is
-// sent when Accept has returned nil. Outward: [Client.Send] (client_send.go) writes MAIL, RCPT and the text in as few flights as
-// the peer offers, while it reads the replies, and returns one for each recipient.
+// sent when Accept has returned nil. Outward: [Client.Send] (client_send.go) refuses what the peer cannot take, then writes MAIL,
+// RCPT and the text in as few flights as the peer offers, while it reads the replies (client_transfer.go), and returns one for
+// each recipient.
 //
 // Memory: a session holds a fixed number of octets whatever the size of the message. A connection on which nothing happens
 // for a second gives its buffers back.
 //
 // Deviations, each with its reason where it is made: a space after "FROM:" and "TO:" is taken; 8-bit text without
-// BODY=8BITMIME is kept as it is; a Received field made for a submitter does not say where they are; a message that holds a lone
-// CR or LF is refused.
+// BODY=8BITMIME is kept as it is; AUTH= is read whether AUTH is offered or not; a Received field made for a submitter does not
+// say where they are; a message that holds a lone CR or LF is refused.
 package smtp

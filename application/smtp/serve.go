@@ -58,7 +58,8 @@ func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 // Refuse answers a connection that is not wanted: the reply instead of a greeting (RFC 5321 §3.1), such as 421 for too many
 // connections or 554. It does not close it.
 func (srv *Server) Refuse(c *Conn, r Reply) error {
-	c.out = r.AppendTo(c.out)
+	s := Session{Conn: c, server: srv}
+	s.say(r.enhanced())
 	return c.flush()
 }
 

@@ -10,11 +10,13 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"bothy/application/message"
 )
 
 // script is a connection whose peer says what is in it and hangs up.
 type script struct {
-	in  *bytes.Reader
+	in  io.Reader
 	out bytes.Buffer
 	n   int // octets a read gives at most
 }
@@ -152,4 +154,102 @@ func FuzzClient(f *testing.F) {
 		far.Close()
 		wg.Wait()
 	})
+}
+
+// watcher is an Acceptor that notes how its reading ended.
+type watcher struct{ err error }
+
+func (w *watcher) Accept(_ context.Context, _ *message.Envelope, body io.Reader) error {
+	_, w.err = io.ReadAll(body)
+	return w.err
+}
+
+// RFC 3030 §2: what ends between chunks, or inside one, was never a message: the Acceptor must see an error, not the end.
+func TestAborted(t *testing.T) {
+	const begin = "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
+	for _, rest := range []string{
+		"BDAT 3\r\na\r\nRSET\r\n", "BDAT 3\r\na\r\nEHLO a\r\n", "BDAT 3\r\na\r\nHELO a\r\n", "BDAT 3\r\na\r\nQUIT\r\n", "BDAT 3\r\na\r\n",
+		"BDAT 3\r\na\r\nNOOP\r\nFOO\r\n", "BDAT 4 LAST\r\na\r\n", "BDAT 3\r\na\r\nBDAT 1 LA", "DATA\r\n", "DATA\r\na\r\n", "DATA\r\na\r\n.", "DATA\r\na\r\n.\r",
+		"BDAT 3\r\na\r\n" + strings.Repeat("FOO\r\n", 60),
+	} {
+		w := &watcher{}
+		conn := &script{in: strings.NewReader(begin + rest), n: 1000}
+		_ = newServer(w).Serve(t.Context(), NewConn(conn))
+		if w.err == nil {
+			t.Errorf("%q is a message", rest)
+		}
+		checkReplies(t, conn.out.Bytes())
+		if strings.Contains(conn.out.String(), "accepted") {
+			t.Errorf("%q was accepted", rest)
+		}
+	}
+}
+
+// faulty panics where it is asked to keep mail.
+type faulty struct{}
+
+func (faulty) Accept(context.Context, *message.Envelope, io.Reader) error { panic("disk driver") }
+
+// A fault in a handler ends its session with 421 and an error, and no more than that.
+func TestPanic(t *testing.T) {
+	const mail = "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
+	for _, s := range []string{"DATA\r\na\r\n.\r\n", "BDAT 1 LAST\r\na"} {
+		conn := &script{in: strings.NewReader("EHLO a\r\n" + mail + s + "NOOP\r\n"), n: 1000}
+		if err := newServer(faulty{}).Serve(t.Context(), NewConn(conn)); err == nil {
+			t.Errorf("%q: no error", s)
+		}
+		checkReplies(t, conn.out.Bytes())
+		if out := conn.out.String(); !strings.HasSuffix(out, "421 4.3.0 light.example internal error, closing connection\r\n") {
+			t.Errorf("%q: %q", s, out)
+		}
+	}
+}
+
+// lazy accepts without reading, or refuses so.
+type lazy struct{ err error }
+
+func (l lazy) Accept(context.Context, *message.Envelope, io.Reader) error { return l.err }
+
+// What the Acceptor left unread is read all the same, and what is wrong with it counts.
+func TestUnread(t *testing.T) {
+	const mail = "EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\n"
+	for _, c := range []struct {
+		text string
+		err  error
+		want string // the replies behind the envelope's
+	}{
+		{"DATA\r\na\r\n.\r\nQUIT\r\n", nil, "354 250 221"},
+		{"DATA\r\na\nb\r\n.\r\nQUIT\r\n", nil, "354 554 221"},
+		{"DATA\r\na\r\n.\r\nQUIT\r\n", replyLocal, "354 451 221"},
+		{"DATA\r\na\nb\r\n.\r\nQUIT\r\n", replyLocal, "354 554 221"},
+		{"BDAT 3\r\na\r\nBDAT 3 LAST\r\nb\r\nQUIT\r\n", nil, "250 250 221"},
+		{"BDAT 3\r\na\n\nBDAT 3 LAST\r\nb\r\nQUIT\r\n", nil, "554 503 221"},
+		{"BDAT 3\r\na\r\nBDAT 3 LAST\r\nb\r\nQUIT\r\n", replyLocal, "451 503 221"},
+		{"BDAT 3\r\na\r\nRSET\r\nQUIT\r\n", nil, "250 250 221"},
+	} {
+		conn := &script{in: strings.NewReader(mail + c.text), n: 1000}
+		if err := newServer(lazy{c.err}).Serve(t.Context(), NewConn(conn)); err != nil {
+			t.Errorf("%q: %v", c.text, err)
+		}
+		var codes []string
+		for line := range strings.Lines(conn.out.String()) {
+			if line[3] == ' ' {
+				codes = append(codes, line[:3])
+			}
+		}
+		if got := strings.Join(codes[4:], " "); got != c.want {
+			t.Errorf("%q after %v: %s, want %s", c.text, c.err, got, c.want)
+		}
+	}
+}
+
+// Refuse says its reply instead of a greeting (RFC 5321 §3.1).
+func TestRefuse(t *testing.T) {
+	conn := &script{in: strings.NewReader(""), n: 1}
+	if err := newServer(nil).Refuse(NewConn(conn), Reply{421, [3]int{4, 7, 0}, "too many connections"}); err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.out.String(); got != "421 4.7.0 light.example too many connections\r\n" {
+		t.Errorf("%q", got)
+	}
 }
