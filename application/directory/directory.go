@@ -47,18 +47,27 @@ type Customer struct {
 	Domains     []string      // lower-case A-labels
 	MinInterval time.Duration // between calls; 0: none (RFC 2645 §5.2.1, 450)
 	EmptyTurns  bool          // answer 250 and QUIT where there is no mail, in place of 453
+	Linger      time.Duration // how long a session that has nothing to send stays open for what may come; 0: it ends
+	LongPoll    time.Duration // how long the answer to ATRN is held back while there is no mail, at most MaxLongPoll; 0: not at all
+	KeepLarge   bool          // mail larger than the customer takes (SIZE) waits; else its sender gets a notice
 	LastContact time.Time
 }
 
-// MarshalJSON writes the interval as "5m0s" and leaves out a contact that never was.
+// MaxLongPoll keeps an answer to ATRN that is held back within the 300 seconds for which fetchmail waits by default.
+const MaxLongPoll = 4 * time.Minute
+
+// MarshalJSON writes times as "5m0s" and leaves out a contact that never was.
 func (c Customer) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Account     string    `json:"account"`
 		Domains     []string  `json:"domains"`
 		MinInterval string    `json:"min_interval"`
 		EmptyTurns  bool      `json:"empty_turns"`
+		Linger      string    `json:"linger"`
+		LongPoll    string    `json:"long_poll"`
+		KeepLarge   bool      `json:"keep_large"`
 		LastContact time.Time `json:"last_contact,omitzero"`
-	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.LastContact})
+	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.LastContact})
 }
 
 // Alias is an address that stands for another one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -281,6 +282,9 @@ func TestRefusals(t *testing.T) {
 		{customer("nurse", "a..example"), ErrInvalid, "letters, digits"},
 		{customer("nurse", ".example"), ErrInvalid, "letters, digits"},
 		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, MinInterval: -1}), ErrInvalid, "interval"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, Linger: time.Microsecond}), ErrInvalid, "lingers"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, LongPoll: -time.Second}), ErrInvalid, "ATRN"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, LongPoll: 5 * time.Minute}), ErrInvalid, "at most 4m0s"},
 		{d.SetCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}}), ErrNotFound, "there is no customer"},
 		{d.SetCustomer(ctx, Customer{Account: "clinic", Domains: []string{"school.example"}}), ErrTaken, "held for customer school"},
 		{d.RemoveCustomer(ctx, "nurse"), ErrNotFound, "there is no customer"},
@@ -369,6 +373,16 @@ func TestChanges(t *testing.T) {
 		t.Error("still held")
 	}
 	if c, err := d.Customer(ctx, "Nurse"); err != nil || !slices.Equal(c.Domains, []string{"newer.example"}) || c.MinInterval != time.Second || !c.EmptyTurns {
+		t.Errorf("%+v, %v", c, err)
+	}
+	patient := Customer{Account: "nurse", Domains: []string{"newer.example"}, Linger: 40 * time.Minute, LongPoll: MaxLongPoll, KeepLarge: true}
+	do(d.SetCustomer(ctx, patient))
+	if c, err := d.Customer(ctx, "nurse"); err != nil || !reflect.DeepEqual(c, patient) {
+		t.Errorf("%+v, %v", c, err)
+	}
+	do(d.RemoveCustomer(ctx, "nurse"))
+	do(d.AddCustomer(ctx, patient))
+	if c, err := d.Customer(ctx, "nurse"); err != nil || !reflect.DeepEqual(c, patient) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	do(d.RemoveCustomer(ctx, "nurse"))

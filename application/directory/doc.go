@@ -3,7 +3,7 @@
 //
 //	RFC 5321  §4.5.1: postmaster; §2.4: the case of local parts is ours to ignore, and we do
 //	RFC 5233  §1: subaddresses, "user+detail"
-//	RFC 2645  §5.2.1: customers, their domains, the interval between calls
+//	RFC 2645  §5.2.1: customers, their domains, the interval between calls, how they are served
 //	RFC 5890  §2.3.2.1: domains are kept and compared as A-labels
 //	RFC 6409  §6.1, §6.2: as whom and to whom an account sends, and how much
 //	RFC 5802  §3: what is kept of a password

@@ -17,8 +17,8 @@ func (d *Directory) AddCustomer(ctx context.Context, c Customer) error {
 		if !c.LastContact.IsZero() {
 			contact = c.LastContact.UnixMilli()
 		}
-		return exec("INSERT INTO customer (account, min_interval, empty_turns, last_contact) VALUES (?, ?, ?, ?)",
-			name, c.MinInterval.Milliseconds(), c.EmptyTurns, contact)
+		return exec("INSERT INTO customer (account, min_interval, empty_turns, linger, long_poll, keep_large, last_contact) VALUES (?, ?, ?, ?, ?, ?, ?)",
+			name, c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge, contact)
 	})
 }
 
@@ -28,7 +28,9 @@ func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
 		if _, err := s.customer(name); err != nil {
 			return err
 		}
-		if err := exec("UPDATE customer SET min_interval = ?, empty_turns = ? WHERE account = ?", c.MinInterval.Milliseconds(), c.EmptyTurns, name); err != nil {
+		err := exec("UPDATE customer SET min_interval = ?, empty_turns = ?, linger = ?, long_poll = ?, keep_large = ? WHERE account = ?",
+			c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge, name)
+		if err != nil {
 			return err
 		}
 		return exec("DELETE FROM customer_domain WHERE account = ?", name)
@@ -37,8 +39,8 @@ func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
 
 // changeCustomer checks c, lets edit write the customer, and then writes its domains.
 func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s *snapshot, name string, exec execer) error) error {
-	if c.MinInterval < 0 || c.MinInterval%time.Millisecond != 0 {
-		return refuse(ErrInvalid, "an interval between calls of %v: want whole milliseconds, 0 for none", c.MinInterval)
+	if err := c.checkTimes(); err != nil {
+		return err
 	}
 	if len(c.Domains) == 0 {
 		return refuse(ErrInvalid, "customer %s has no domain: name at least one", c.Account)
@@ -67,6 +69,21 @@ func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s 
 		}
 		return nil
 	})
+}
+
+// checkTimes refuses what is no time to wait.
+func (c *Customer) checkTimes() error {
+	for what, d := range map[string]time.Duration{
+		"an interval between calls": c.MinInterval, "a session that lingers": c.Linger, "an answer to ATRN held back": c.LongPoll,
+	} {
+		if d < 0 || d%time.Millisecond != 0 {
+			return refuse(ErrInvalid, "%s of %v: want whole milliseconds, 0 for none", what, d)
+		}
+	}
+	if c.LongPoll > MaxLongPoll {
+		return refuse(ErrInvalid, "an answer to ATRN held back for %v: at most %v, or customers give up", c.LongPoll, MaxLongPoll)
+	}
+	return nil
 }
 
 // freeForCustomer refuses a domain that is local or another customer's.
