@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"bothy/application/smtp"
@@ -63,8 +64,14 @@ func (s *Spool) work(ctx context.Context) {
 	for ctx.Err() == nil && s.expire() {
 	}
 	s.removeBodies()
-	for ctx.Err() == nil && s.crowded() {
-		if err := s.compact(); err != nil {
+	for range s.log.Segments() { // once through them at most
+		if ctx.Err() != nil || !s.crowded() {
+			return
+		}
+		switch err := s.compact(); {
+		case errors.Is(err, errBusy):
+			return // soon again
+		case err != nil:
 			s.o.Log.Warn("spool not compacted", "error", err)
 			return
 		}

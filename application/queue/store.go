@@ -174,7 +174,7 @@ func (s *Spool) breakDown(err error) error {
 
 // room reports as a reply why nothing can be accepted now.
 func (s *Spool) room() error {
-	if s.broken.Load() != nil {
+	if s.broken.Load() != nil || s.log.Err() != nil {
 		return replyBroken
 	}
 	free, err := s.o.FS.Free(s.o.Dir)

@@ -53,6 +53,7 @@ func (s *Spool) reserve(id message.ID) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, taken := s.index.messages[id]; taken || s.closed {
+		s.o.Log.Error("mail not stored", "id", id, "error", "message id in use, or closed")
 		return replyBroken
 	}
 	s.index.messages[id] = &entry{id: id}

@@ -19,13 +19,18 @@ const maxLeased = 1000
 // when the log is dead: what is delivered then could not be remembered.
 func (s *Spool) Lease(name Lane, holder string) (*Lease, error) {
 	for {
-		if err := s.log.Err(); err != nil {
+		err := s.log.Err()
+		s.mu.Lock()
+		if s.closed {
+			err = ErrClosed
+		}
+		if err != nil {
+			s.mu.Unlock()
 			return nil, err
 		}
-		s.mu.Lock()
 		l := &Lease{spool: s, holder: holder}
 		rows := s.index.take(name, maxLeased, l, s.now())
-		if rows == nil || s.closed {
+		if rows == nil {
 			s.mu.Unlock()
 			return nil, nil
 		}

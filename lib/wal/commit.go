@@ -205,6 +205,7 @@ func (l *Log) flush(g *group) {
 	case short:
 		l.rewind(g)
 	default: // even when the log died meanwhile: this is durable
+		l.written = Position{g.segment.number, uint32(g.start) + uint32(len(g.buf))}
 		l.stats.Syncs++
 		l.stats.Bytes += uint64(len(g.buf))
 		if len(l.idle) < 2 {

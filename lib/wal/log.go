@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -71,6 +72,7 @@ type Log struct {
 	segments map[uint32]*segment // all that hold records, the active one included
 	active   *segment            // nil until the first is allocated
 	offset   int64               // where the next record goes
+	written  Position            // everything before it is on disk
 	next     *segment            // allocated ahead; nil while there is none
 	highest  uint32              // number of the newest segment
 	filling  bool                // an allocation runs, or a Drop that will end in one
@@ -124,6 +126,7 @@ func Open(o Options, replay func(Position, []byte) error) (*Log, error) {
 		lock.Close()
 		return nil, fmt.Errorf("wal: %w", err)
 	}
+	l.written = Position{l.highest + 1, 0}
 	go l.commit()
 	l.mu.Lock()
 	l.allocate(nil)
@@ -197,18 +200,57 @@ func (l *Log) Commit(parts ...[]byte) (Position, error) {
 	return p.Position, p.Wait()
 }
 
-// Read returns the record at p, which must be durable, in buf if it is large enough. It returns ErrGone when the segment was
-// dropped and ErrDamaged when the checks fail.
+// Read returns the record at p, in buf if it is large enough; one that is not yet written is written first. It returns ErrGone
+// when the segment was dropped and ErrDamaged when the checks fail.
 func (l *Log) Read(p Position, buf []byte) ([]byte, error) {
-	s := l.find(p.Segment)
-	if s == nil {
-		return nil, ErrGone
+	s, err := l.settled(p)
+	if err != nil {
+		return nil, err
 	}
 	payload, err := s.read(p.Offset, buf)
 	if err != nil && l.find(p.Segment) == nil {
 		return nil, ErrGone // dropped meanwhile, and perhaps written again as another
 	}
 	return payload, err
+}
+
+// settled returns the segment of p when the record there is written.
+func (l *Log) settled(p Position) (*segment, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.await(p)
+	if s := l.segments[p.Segment]; s != nil {
+		return s, nil
+	}
+	return nil, ErrGone
+}
+
+// complete returns a segment that nothing is written to any more.
+func (l *Log) complete(number uint32) (*segment, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.await(Position{number, math.MaxUint32}) // its last group may still be on its way
+	s := l.segments[number]
+	switch {
+	case l.dead != nil:
+		return nil, l.dead
+	case s == nil:
+		return nil, ErrGone
+	case s == l.active:
+		return nil, fmt.Errorf("wal: segment %08x is being written", number)
+	}
+	return s, nil
+}
+
+// await returns when everything up to p that was appended is written, or the log is dead. The caller holds mu.
+func (l *Log) await(p Position) {
+	for l.dead == nil && !p.Before(l.written) && (l.gather != nil || l.sealed != nil || l.flying) {
+		if l.gather != nil {
+			l.gather.waited = true
+		}
+		l.wake()
+		l.changed.Wait()
+	}
 }
 
 func (l *Log) find(number uint32) *segment {
@@ -244,8 +286,7 @@ func (s *segment) read(offset uint32, buf []byte) ([]byte, error) {
 	return payload, nil
 }
 
-// Segments returns the numbers of the segments that hold records, in rising order. All but the last are complete; the last
-// is not being written only when the log has not been appended to since Open.
+// Segments returns the numbers of the segments that hold records, in rising order. All but the last can be scanned and dropped.
 func (l *Log) Segments() []uint32 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -259,9 +300,9 @@ func (l *Log) Segments() []uint32 {
 
 // Scan replays one complete segment. Damage in it is reported and set aside as by Open; the error says when that failed.
 func (l *Log) Scan(number uint32, fn func(Position, []byte) error) error {
-	s := l.find(number)
-	if s == nil {
-		return ErrGone
+	s, err := l.complete(number)
+	if err != nil {
+		return err
 	}
 	var lost error
 	t, err := s.scan(fn, func(from, to int64) { lost = cmp.Or(lost, l.damaged(s, from, to)) })
@@ -275,18 +316,16 @@ func (l *Log) Scan(number uint32, fn func(Position, []byte) error) error {
 func (l *Log) Drop(number uint32) error {
 	l.dropping.Lock()
 	defer l.dropping.Unlock()
-	l.mu.Lock()
-	s, dead := l.segments[number], l.dead
-	if dead != nil || s == nil || s == l.active {
-		l.mu.Unlock()
-		return cmp.Or(dead, fmt.Errorf("wal: segment %08x cannot be dropped", number))
+	s, err := l.complete(number)
+	if err != nil {
+		return err
 	}
+	l.mu.Lock()
 	delete(l.segments, number)
 	keep := l.next == nil && !l.filling && s.size == l.o.SegmentSize
 	l.filling = l.filling || keep
 	l.mu.Unlock()
 
-	var err error
 	if keep {
 		err = l.o.FS.Rename(l.path(s.identity), path.Join(l.o.Dir, spareName))
 	} else {

@@ -1,0 +1,107 @@
+package queue
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestHeap(t *testing.T) {
+	type item struct {
+		key  int
+		slot int32
+	}
+	dice := rand.New(rand.NewPCG(1, 1))
+	h := heap[*item]{less: func(a, b *item) bool { return a.key < b.key }, slot: func(i *item) *int32 { return &i.slot }}
+	var in []*item
+	for range 20_000 {
+		switch {
+		case len(in) == 0 || dice.IntN(5) < 3:
+			x := &item{key: dice.IntN(1000)}
+			h.push(x)
+			in = append(in, x)
+		case dice.IntN(2) == 0:
+			i := dice.IntN(len(in))
+			h.remove(in[i])
+			if in[i].slot != 0 {
+				t.Fatal("removed, and still has a slot")
+			}
+			in = slices.Delete(in, i, i+1)
+		default:
+			x := in[dice.IntN(len(in))]
+			x.key = dice.IntN(1000)
+			h.fix(x)
+		}
+	}
+	for last := -1; h.len() > 0; {
+		x := h.first()
+		if x.key < last {
+			t.Fatalf("%d after %d", x.key, last)
+		}
+		last = x.key
+		h.remove(x)
+		in = slices.Delete(in, slices.Index(in, x), slices.Index(in, x)+1)
+	}
+	if len(in) > 0 {
+		t.Fatalf("%d items lost", len(in))
+	}
+}
+
+// The age of mail is the time its clock ran since it was accepted, whatever happened in between.
+func TestClockAge(t *testing.T) {
+	dice := rand.New(rand.NewPCG(2, 2))
+	for range 200 {
+		var c, replayed clock
+		ran := []int64{0} // by time: how long the clock had run
+		for now := int64(1); now < 500; now++ {
+			running := !c.stopped()
+			if dice.IntN(20) == 0 {
+				if c.stopped() {
+					from := c.since
+					c.resume(now)
+					replayed.since = 0
+					replayed.add(from, now)
+				} else {
+					c.pause(now)
+					replayed.since = now
+				}
+			}
+			step := int64(0)
+			if running {
+				step = 1
+			}
+			ran = append(ran, ran[now-1]+step)
+			accepted := dice.Int64N(now + 1)
+			if got, want := c.age(accepted, now), ran[now]-ran[accepted]; got != want {
+				t.Fatalf("accepted at %d, age at %d is %d, want %d", accepted, now, got, want)
+			}
+			if got, want := replayed.age(accepted, now), c.age(accepted, now); got != want {
+				t.Fatalf("replayed: %d, want %d", got, want)
+			}
+		}
+		for _, s := range slices.Clone(c.stops) { // a compaction writes them again
+			replayed.add(s.from, s.to)
+		}
+		if !slices.Equal(replayed.stops, c.stops) {
+			t.Fatalf("replayed twice: %v, want %v", replayed.stops, c.stops)
+		}
+		half := int64(250)
+		c.forget(half)
+		if got, want := c.age(half, 499), ran[499]-ran[half]; got != want {
+			t.Fatalf("after forgetting: %d, want %d", got, want)
+		}
+	}
+}
+
+func TestClockBound(t *testing.T) {
+	var c clock
+	for i := int64(1); i <= maxStops+100; i++ {
+		c.add(10*i, 10*i+5)
+	}
+	if len(c.stops) != maxStops {
+		t.Errorf("%d stops", len(c.stops))
+	}
+	if got, want := c.age(0, 10*(maxStops+101)), int64(10*(maxStops+101)-5*(maxStops+100)); got > want || got < want-10*100 {
+		t.Errorf("age %d, want %d or a little less", got, want)
+	}
+}
