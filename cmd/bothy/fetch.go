@@ -130,11 +130,19 @@ func summary(e site.FetchEvent) string {
 	case e.Messages == 0 && e.Octets == 0:
 		return "The call failed: " + printable(string(e.Outcome))
 	}
-	s := fmt.Sprintf("Fetched %s, %s, in %s", plural(e.Messages, "message"), rate(e.Octets, e.Took), age(e.Took))
+	s := fmt.Sprintf("Fetched %s, %s, in %s", plural(e.Messages, "message"), rate(e.Octets, e.Took), lasted(e.Took))
 	if e.Outcome != site.Fetched {
 		s += ", then: " + printable(string(e.Outcome))
 	}
 	return s
+}
+
+// lasted is how long a call took; most take less than a second.
+func lasted(d time.Duration) string {
+	if d < 10*time.Second {
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return age(d)
 }
 
 func rate(n int64, took time.Duration) string {

@@ -148,6 +148,11 @@ func (c *initCmd) write(file string, text []byte) error {
 	if err == nil {
 		err = os.Link(fresh, file) // unlike a rename, never replaces
 	}
+	if es, ok := errors.AsType[config.Errors](err); ok {
+		for _, e := range es {
+			e.File = file // as it would have been called
+		}
+	}
 	return errors.Join(err, os.Remove(fresh))
 }
 
