@@ -171,6 +171,41 @@ func TestTryReady(t *testing.T) {
 	}
 }
 
+// TestTryPrintsWhatWorks runs the commands that `bothy try` prints for a person, as they are.
+func TestTryPrintsWhatWorks(t *testing.T) {
+	peer.Need(t, "swaks", "curl", "fetchmail")
+	dir := t.TempDir()
+	_, out := peer.Start(t, program, "try", "--data", dir)
+	peer.Eventually(t, time.Minute, "the end of the journeys", func() bool { return strings.Contains(out.String(), "the CA of both servers") })
+	_, printed, _ := strings.Cut(out.String(), "In another terminal:\n")
+	var commands []string
+	for block := range strings.SplitSeq(printed, "\n\n") {
+		title, command, _ := strings.Cut(block, ":\n")
+		if command = strings.TrimSpace(command); command != "" {
+			commands = append(commands, command)
+			t.Log(strings.TrimSpace(title))
+		}
+	}
+	if len(commands) != 7 {
+		t.Fatalf("%d commands are printed, want 7:\n%s", len(commands), printed)
+	}
+	for _, command := range commands {
+		command = strings.ReplaceAll(command, "bin/bothy ", program+" ")
+		if strings.Contains(command, "fetchmail ") {
+			command = strings.Replace(command, "fetchmail ", "fetchmail --pidfile "+filepath.Join(dir, "pid")+" ", 1)
+		}
+		if text, code := peer.RunEnv(t, []string{"HOME=" + dir}, "", "bash", "-c", command); code != 0 {
+			t.Errorf("exit %d: %s\n%s", code, command, text)
+		}
+	}
+	for _, arrived := range []string{"for aunt@elsewhere.example", "delivered to nurse@clinic.example", "for mate@ship.example"} {
+		peer.Eventually(t, waitDelivery, arrived, func() bool {
+			_, after, _ := strings.Cut(out.String(), "the CA of both servers")
+			return strings.Contains(after, arrived)
+		})
+	}
+}
+
 // serve runs `bothy serve` with a configuration until the test ends, and returns its file.
 func serve(t *testing.T, config string, listen ...string) (file string) {
 	t.Helper()

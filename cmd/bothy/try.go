@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bothy/application/directory"
@@ -124,7 +125,9 @@ type customerLogin struct {
 }
 
 func newDemo(dir string, show teller) (*demo, error) {
-	out, err := newOutside()
+	out, err := newOutside(func(l letter) {
+		show.note("outside", l.At, fmt.Sprintf("received %q for %s, %d octets", l.Subject, strings.Join(l.Recipients, ", "), l.Octets))
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -173,11 +173,9 @@ func (d *demo) callNow(ctx context.Context) error {
 }
 
 func (d *demo) arrivesOutside(ctx context.Context, subject string) error {
-	l, err := d.outside.await(ctx, subject)
-	if err != nil {
+	if err := d.outside.await(ctx, subject); err != nil {
 		return err
 	}
-	d.show.note("outside", l.At, fmt.Sprintf("received \"%s\" for %s, %d octets", l.Subject, strings.Join(l.Recipients, ", "), l.Octets))
 	return errors.Join(d.provider.await(ctx, site.Relayed, outsider), d.site.await(ctx, site.Relayed, outsider))
 }
 

@@ -19,6 +19,7 @@ import (
 type outside struct {
 	ln       net.Listener
 	received chan letter
+	show     func(letter)
 	sessions sync.WaitGroup
 }
 
@@ -31,12 +32,12 @@ type letter struct {
 	Octets     int64
 }
 
-func newOutside() (*outside, error) {
+func newOutside(show func(letter)) (*outside, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	return &outside{ln: ln, received: make(chan letter, 1000)}, nil
+	return &outside{ln: ln, received: make(chan letter, 1000), show: show}, nil
 }
 
 func (o *outside) address() string { return o.ln.Addr().String() }
@@ -94,6 +95,7 @@ func (o *outside) Accept(_ context.Context, env *message.Envelope, body io.Reade
 		return err
 	}
 	l.At, l.Octets = time.Now(), counted.n
+	o.show(l)
 	select {
 	case o.received <- l:
 	default: // nobody looks; the newest is worth more than the oldest
@@ -103,20 +105,20 @@ func (o *outside) Accept(_ context.Context, env *message.Envelope, body io.Reade
 	return nil
 }
 
-// await returns the first letter with the subject.
-func (o *outside) await(ctx context.Context, subject string) (letter, error) {
+// await waits for a letter with the subject.
+func (o *outside) await(ctx context.Context, subject string) error {
 	timer := time.NewTimer(hopTimeout)
 	defer timer.Stop()
 	for {
 		select {
 		case l := <-o.received:
 			if l.Subject == subject {
-				return l, nil
+				return nil
 			}
 		case <-timer.C:
-			return letter{}, errors.New("the Internet did not receive \"" + subject + "\" within " + hopTimeout.String())
+			return errors.New("the Internet did not receive \"" + subject + "\" within " + hopTimeout.String())
 		case <-ctx.Done():
-			return letter{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

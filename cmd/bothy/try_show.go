@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -86,7 +87,7 @@ func (p *prose) done(d *demo, stays bool) {
 	s, prov, ca := d.site.listen, d.provider.listen, d.caFile()
 	fmt.Fprintf(p.out, "\nEvery message arrived. Now it is yours, until Ctrl-C. In another terminal:\n")
 	for _, line := range []struct{ what, command string }{
-		{"send outward from the site", fmt.Sprintf("swaks --server %s --tls --auth-user %s --auth-password %s --from %[2]s --to %s", s["submission"][0], nurse, d.accounts[0].Password, outsider)},
+		{"send outward from the site", fmt.Sprintf("swaks --server %s --tls --auth-user %s --auth-password %s --from %s --to %s", s["submission"][0], nurse, d.accounts[0].Password, nurse, outsider)},
 		{"send inward from the Internet", fmt.Sprintf("swaks --server %s --from %s --to %s", prov["smtp"][0], outsider, nurse)},
 		{"have the site call now", fmt.Sprintf("bin/bothy fetch --config %s", d.site.config)},
 		{"read the nurse's mail", fmt.Sprintf("curl --cacert %s --user %s:%s pop3s://%s/1", ca, nurse, d.accounts[0].Password, s["pop3s"][0])},
@@ -95,16 +96,17 @@ func (p *prose) done(d *demo, stays bool) {
 	} {
 		fmt.Fprintf(p.out, "\n  %s:\n    %s\n", line.what, line.command)
 	}
-	fmt.Fprintf(p.out, "\n  call for its mail with fetchmail, into any SMTP server on port 2525 (fetchmail wants the file mode 0600):\n%s", fetchmailrc(d, 4))
+	fmt.Fprintf(p.out, "\n  its mail called for with fetchmail, which hands it to the Internet's stand-in here, and to any SMTP server you name instead:\n")
+	fmt.Fprintf(p.out, "    (umask 077; cat > %[1]s <<'END'\n%[2]sEND\n    fetchmail -v --nodetach --nosyslog -f %[1]s)\n", filepath.Join(d.dir, "fetchmailrc"), fetchmailrc(d))
 	fmt.Fprintf(p.out, "\n  the CA of both servers' certificates: %s\n", ca)
 }
 
 // fetchmailrc is what makes fetchmail the demo's second customer.
-func fetchmailrc(d *demo, indent int) string {
+func fetchmailrc(d *demo) string {
 	_, port, _ := strings.Cut(d.provider.listen["odmr"][0], ":")
-	ship, pad := d.ships[1], strings.Repeat(" ", indent)
-	return fmt.Sprintf("%[1]spoll 127.0.0.1 with proto ODMR service %[2]s timeout 60\n%[1]s  user \"%[3]s\" password \"%[4]s\"\n%[1]s  fetchdomains %[5]s\n%[1]s  smtphost \"127.0.0.1/2525\"\n",
-		pad, port, ship.Account, ship.Password, strings.Join(ship.Domains, ","))
+	ship := d.ships[1]
+	return fmt.Sprintf("poll 127.0.0.1 with proto ODMR service %s timeout 60\n  user %q password %q\n  fetchdomains %s\n  smtphost %q\n",
+		port, ship.Account, ship.Password, strings.Join(ship.Domains, ","), strings.Replace(d.outside.address(), ":", "/", 1))
 }
 
 // jsonLines writes for a script: an object a line, "event" its first member.
