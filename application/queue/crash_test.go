@@ -459,17 +459,10 @@ func TestCrashAnywhere(t *testing.T) {
 func TestFailingSync(t *testing.T) {
 	for _, call := range []string{"sync", "syncdir"} {
 		for nth := 1; ; nth++ {
-			w, count := newWitness(sim.NewDisk()), 0
-			w.disk.Fail = func(op sim.Op) error {
-				if op.Call == call {
-					if count++; count == nth {
-						return syscall.EIO
-					}
-				}
-				return nil
-			}
+			w, fault := newWitness(sim.NewDisk()), &sim.Fault{Call: call, N: nth, Err: syscall.EIO}
+			w.disk.Fail = fault.Fail
 			err := w.live()
-			if count < nth {
+			if !fault.Happened() {
 				break
 			}
 			if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -36,10 +37,10 @@ func (s *Spool) Lease(name Lane, holder string) (*Lease, error) {
 		}
 		s.own(l, rows)
 		s.mu.Unlock()
-		if err := s.fill(l); err == nil {
+		if s.fill(l) == nil {
 			return l, nil
 		}
-		l.Release() // the message is damaged: it stays where it is, and nobody gets it
+		l.Release() // the message is damaged: it stays where it is, and nobody gets it. Or the log is dead: see above
 	}
 }
 
@@ -115,6 +116,9 @@ const (
 
 // spoil takes a message that cannot be read out of circulation.
 func (s *Spool) spoil(e *entry, err error) {
+	if s.log.Err() != nil {
+		return // it is the log that cannot be read any more
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.damaged || e.live == 0 {
@@ -144,9 +148,12 @@ func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
 		return r, nil
 	}
 	f, err := s.o.FS.Open(s.bodyPath(e.id))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		s.spoil(e, err)
 		return nil, fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err) // too many open files, say
 	}
 	return &bodyReader{file: f, id: e.id, left: e.size, damaged: func(err error) { s.spoil(e, err) }}, nil
 }

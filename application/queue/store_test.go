@@ -33,12 +33,12 @@ func TestBodySyncFails(t *testing.T) {
 	if _, err := w.accept(100, "done1@a.example"); err != nil {
 		t.Fatal(err)
 	}
-	w.disk.Fail = func(op sim.Op) error {
+	w.disk.SetFail(func(op sim.Op) error {
 		if op.Call == "sync" && strings.Contains(op.Name, bodyDir) {
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	for range 2 {
 		if _, err := w.accept(5000, "done2@a.example"); err != replyBroken {
 			t.Errorf("accepted large: %v", err)
@@ -46,7 +46,7 @@ func TestBodySyncFails(t *testing.T) {
 		if _, err := w.accept(100, "done3@a.example"); err != replyBroken {
 			t.Errorf("accepted small: %v", err)
 		}
-		w.disk.Fail = nil
+		w.disk.SetFail(nil)
 	}
 	if err := w.settle("a.example"); err != nil {
 		t.Error(err)

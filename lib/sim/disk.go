@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"bothy/lib/wal"
@@ -22,6 +23,8 @@ type Disk struct {
 	// CrashAt is the number of the operation during which the power fails, counted from 1; 0 is never. That operation may or may not
 	// have happened; it and all after it return ErrPower, reads too.
 	CrashAt int
+	// CrashIf, if set, is asked before each operation whether the power fails during it.
+	CrashIf func(Op) bool
 	// Capacity is how many octets fit, in whole blocks; 0 is no limit.
 	Capacity int64
 	// Thin makes Allocate reserve nothing: blocks are taken as they are written, as on a file system that copies on write.
@@ -45,6 +48,26 @@ type Op struct {
 	Call string // "create", "remove", "rename", "syncdir", "write", "sync", "truncate", "allocate"
 	Name string // of the file or directory
 }
+
+// Fault fails the Nth operation of one kind; its Fail is for Disk.Fail.
+type Fault struct {
+	Call string // as Op.Call
+	N    int    // from 1
+	Err  error
+
+	seen atomic.Int64
+}
+
+// Fail is Disk.Fail's.
+func (f *Fault) Fail(op Op) error {
+	if op.Call == f.Call && f.seen.Add(1) == int64(f.N) {
+		return f.Err
+	}
+	return nil
+}
+
+// Happened reports whether there was an Nth operation.
+func (f *Fault) Happened() bool { return f.seen.Load() >= int64(f.N) }
 
 const (
 	sectorSize = 512     // written whole or not at all
@@ -89,7 +112,7 @@ func (d *Disk) begin(call, name string) (crash bool, err error) {
 		return false, ErrPower
 	}
 	d.ops++
-	if d.ops == d.CrashAt {
+	if d.ops == d.CrashAt || d.CrashIf != nil && d.CrashIf(Op{d.ops, call, name}) {
 		d.off = true
 		return true, nil
 	}
@@ -250,6 +273,20 @@ func (d *Disk) free() int64 {
 		free -= int64(len(n.blocks)) * blockSize
 	}
 	return max(free, 0)
+}
+
+// SetFail is for a disk in use.
+func (d *Disk) SetFail(fail func(Op) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Fail = fail
+}
+
+// SetCrashIf is for a disk in use.
+func (d *Disk) SetCrashIf(crash func(Op) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.CrashIf = crash
 }
 
 // SetCapacity is for a disk in use.

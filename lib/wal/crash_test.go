@@ -147,17 +147,10 @@ func TestCrashAnywhere(t *testing.T) {
 func TestFailingSync(t *testing.T) {
 	for _, call := range []string{"sync", "syncdir", "write"} {
 		for nth := 1; ; nth++ {
-			disk, s, count := sim.NewDisk(), newStory(), 0
-			disk.Fail = func(op sim.Op) error {
-				if op.Call == call && !strings.Contains(op.Name, "lock") {
-					if count++; count == nth {
-						return syscall.EIO
-					}
-				}
-				return nil
-			}
+			disk, s, fault := sim.NewDisk(), newStory(), &sim.Fault{Call: call, N: nth, Err: syscall.EIO}
+			disk.Fail = fault.Fail
 			err := s.play(options(disk), "before", 40)
-			if count < nth {
+			if !fault.Happened() {
 				break // there are no more
 			}
 			if err != nil && !errors.Is(err, syscall.EIO) {
@@ -185,18 +178,18 @@ func TestDead(t *testing.T) {
 	if _, err := l.Commit([]byte("one")); err != nil {
 		t.Fatal(err)
 	}
-	disk.Fail = func(op sim.Op) error {
+	disk.SetFail(func(op sim.Op) error {
 		if op.Call == "sync" {
 			return syscall.EIO
 		}
 		return nil
-	}
+	})
 	for range 3 {
 		if _, err := l.Commit([]byte("two")); !errors.Is(err, syscall.EIO) {
 			t.Fatal(err)
 		}
 	}
-	disk.Fail = nil
+	disk.SetFail(nil)
 	before := disk.Ops()
 	if _, err := l.Commit([]byte("three")); !errors.Is(err, syscall.EIO) {
 		t.Fatal(err)
