@@ -26,7 +26,6 @@ type prose struct {
 	mu    sync.Mutex
 	out   io.Writer
 	start time.Time
-	began bool
 }
 
 func (p *prose) ready(d *demo) {
@@ -40,13 +39,10 @@ func (p *prose) chapter(title string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	fmt.Fprintf(p.out, "\n%s\n", title)
-	p.start, p.began = time.Now(), true
+	p.start = time.Now()
 }
 
 func (p *prose) hop(at string, e site.Event) {
-	if !p.began && e.What != site.LinkUp {
-		return
-	}
 	text := string(e.What)
 	switch {
 	case e.What == site.Received && e.Text == "":
