@@ -3,92 +3,156 @@ package dsn
 import (
 	"bytes"
 	"io"
-	"mime"
 	"mime/quotedprintable"
 	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"bothy/application/message"
+	"bothy/application/message/convert"
 	"bothy/application/queue"
 )
 
-// Composer composes failure notices in the name of one host; it is a queue.Notifier. It may be used by many at once.
+// Composer composes notices in the name of one host; it is a queue.Notifier. It may be used by many at once.
 type Composer struct {
 	Hostname   string          // of this mail system, as in its greeting: Reporting-MTA, Message-ID
 	Postmaster message.Address // who answers for it; zero: postmaster@Hostname
+
+	// FullSize is the largest message, in octets, that a notice of failure returns whole where RET=FULL asks for it. RFC 3461 §6.2
+	// lets us choose; 0: none, since the notice may have to cross the thin link that made it necessary.
+	FullSize int64
+	// DoubleBounces tells the postmaster of failures of mail that has nobody to return to (RFC 3461 §5.2).
+	DoubleBounces bool
 }
 
-// Failure composes the notice for recipients that failed for good. header is the header section of the message, or as much
-// of it as there is. The notice is nil when none is due: for a message that had the null reverse-path (RFC 5321 §4.5.5), and when no
-// failed recipient's sender wants one (RFC 3461 §5.2.6).
-func (c *Composer) Failure(env *message.Envelope, failed []queue.Failed, header []byte, now time.Time) (*message.Envelope, []byte) {
-	due := slices.DeleteFunc(slices.Clone(failed), func(f queue.Failed) bool {
-		n := f.Recipient.Notify
-		return n != 0 && n&message.NotifyFailure == 0
-	})
-	if env.ReversePath.IsNull() || len(due) == 0 {
+// Compose composes the notice of a report. Its envelope has the null reverse-path, and the exact size of content, which the caller reads
+// and closes. Both are nil when none is due: for a message that had the null reverse-path (RFC 5321 §4.5.5; but see DoubleBounces), and where
+// no recipient's sender wants one of its outcome (RFC 3461 §5.2). If the message cannot be read or returned whole, its header is.
+func (c *Composer) Compose(r *Report) (env *message.Envelope, content io.ReadCloser) {
+	to, outcomes := c.due(r)
+	if len(outcomes) == 0 {
 		return nil, nil
 	}
-	n := notice{Composer: c, id: message.NewID(now), env: env, failed: due, header: header, now: now}
+	n := &notice{Composer: c, id: message.NewID(r.Now), report: r, outcomes: outcomes}
+	n.original, _, _ = message.ReadHeader(bytes.NewReader(r.Header), maxHeader) // what could not be read is not quoted
 	// RFC 3464 §2: to the return address of the original, in the envelope and in the header.
-	n.to, n.ascii = env.ReversePath.ASCII()
-	content := n.compose()
-	reply := &message.Envelope{
+	var ascii bool
+	n.to, ascii = to.ASCII()
+	n.utf8 = !ascii
+	whole, plan := n.openWhole()
+	eight := n.utf8 || whole != nil && plan.Body == message.Body8Bit
+	head, tail := n.compose(whole != nil, eight)
+
+	env = &message.Envelope{
 		ID:         n.id,
 		Recipients: []message.Recipient{{Address: n.to, Notify: message.NotifyNever}}, // RFC 3461 §6.1
-		Size:       int64(len(content)),
+		UTF8:       n.utf8,
+		Size:       int64(len(head) + len(tail)),
 	}
-	if !n.ascii { // only in its own To: all else is made ASCII
-		reply.UTF8, reply.Body = true, message.Body8Bit
+	if eight {
+		env.Body = message.Body8Bit
 	}
-	return reply, content
+	if whole == nil {
+		return env, io.NopCloser(bytes.NewReader(append(head, tail...)))
+	}
+	env.Size += plan.Size
+	return env, &enclosing{io.MultiReader(bytes.NewReader(head), plan.Reader(whole), bytes.NewReader(tail)), whole}
+}
+
+// enclosing reads a notice around a message.
+type enclosing struct {
+	io.Reader
+	io.Closer
+}
+
+// Failure is queue.Notifier's: Compose for recipients that failed for good, and a message that is not returned whole.
+func (c *Composer) Failure(env *message.Envelope, failed []queue.Failed, header []byte, now time.Time) (*message.Envelope, []byte) {
+	r := &Report{Envelope: env, Header: header, Now: now}
+	for _, f := range failed {
+		r.Outcomes = append(r.Outcomes, Outcome{Recipient: f.Recipient, Reply: f.Reply, Remote: f.Remote, LastTry: f.LastTry})
+	}
+	notice, body := c.Compose(r)
+	if notice == nil {
+		return nil, nil
+	}
+	content, _ := io.ReadAll(body) // from memory
+	return notice, content
 }
 
 // notice is one notice being written.
 type notice struct {
 	*Composer
 	id       message.ID
-	env      *message.Envelope
+	report   *Report
 	to       message.Address
-	ascii    bool // the notice's own header can be ASCII: SMTPUTF8 is not needed to send it
-	failed   []queue.Failed
-	header   []byte
-	original message.Header // header, read
-	now      time.Time
+	utf8     bool // it needs SMTPUTF8 to be sent, and may hold anything that RFC 6533 allows
+	outcomes []Outcome
+	original message.Header // of the report's message
 	out      []byte
 }
 
-// compose writes the whole message.
-func (n *notice) compose() []byte {
-	n.original, _, _ = message.ReadHeader(bytes.NewReader(n.header), maxHeader) // what could not be read is not quoted
+// openWhole opens the message if all of it is to be returned (RFC 3461 §6.2); else it returns nil.
+func (n *notice) openWhole() (io.ReadCloser, *convert.Plan) {
+	r := n.report
+	switch {
+	case r.Envelope.Return != message.ReturnFull, r.Open == nil, r.Size > n.FullSize, n.worst() != Failed:
+		return nil, nil
+	case r.Envelope.UTF8 && !n.utf8: // RFC 6533 §4.5 deviation: encoded, it could only be read by who could have had it as it is
+		return nil, nil
+	case !r.Envelope.UTF8 && scan(r.Header) != message.Body7Bit: // no message/rfc822
+		return nil, nil
+	}
+	body, err := r.Open()
+	if err != nil {
+		return nil, nil
+	}
+	plan, err := convert.Examine(body, message.Body8Bit) // RFC 6522 §3: binary data are re-encoded
+	body.Close()
+	if err != nil {
+		return nil, nil
+	}
+	if body, err = r.Open(); err != nil {
+		return nil, nil
+	}
+	return body, plan
+}
+
+// worst is the outcome the sender must hear of first.
+func (n *notice) worst() Action { return n.outcomes[0].Action }
+
+// double reports whether the notice tells the postmaster of what has nobody to return to.
+func (n *notice) double() bool { return n.report.Envelope.ReversePath.IsNull() }
+
+// compose writes the message up to the content of its last part, and what follows that.
+func (n *notice) compose(whole, eight bool) (head, tail []byte) {
 	boundary := "=_" + n.id.String()
-	n.fields(boundary)
-	n.line("This is a notice in several parts (RFC 6522). Your mail program should show the first.")
+	n.fields(boundary, eight)
+	n.line("This is a notice in several parts. Your mail program should show the first.")
 
 	n.line("\r\n--" + boundary)
 	n.text()
 	n.line("\r\n--" + boundary)
-	n.report()
+	n.status()
 	n.line("\r\n--" + boundary)
-	n.returned()
-	n.line("\r\n--" + boundary + "--")
-	return n.out
+	if whole {
+		n.whole(eight)
+	} else {
+		n.returned()
+	}
+	return n.out, []byte("\r\n--" + boundary + "--\r\n")
 }
 
 func (n *notice) line(s string)           { n.out = append(append(n.out, s...), "\r\n"...) }
-func (n *notice) date(t time.Time) string { return message.FormatDate(t.In(n.now.Location())) }
+func (n *notice) date(t time.Time) string { return message.FormatDate(t.In(n.report.Now.Location())) }
 func (n *notice) field(name, v string)    { n.out = message.AppendField(n.out, name, v) }
 
 // fields writes the notice's own header.
-func (n *notice) fields(boundary string) {
+func (n *notice) fields(boundary string, eight bool) {
 	postmaster := n.postmaster()
 	n.field("From", "Mail Delivery System <"+postmaster.String()+">") // RFC 3464 §2: a human who is responsible
 	n.field("To", "<"+n.to.String()+">")
 	n.field("Subject", n.subject())
-	n.field("Date", message.FormatDate(n.now))
+	n.field("Date", message.FormatDate(n.report.Now))
 	n.field("Message-ID", "<"+n.id.String()+"@"+n.Hostname+">")
 	if id := n.original.Get("Message-ID"); isMessageID(id) { // RFC 3834 §3.1.6
 		n.field("In-Reply-To", id)
@@ -96,15 +160,11 @@ func (n *notice) fields(boundary string) {
 	}
 	n.field("Auto-Submitted", "auto-replied") // RFC 3834 §5.2: never "auto-generated" on a notice like this
 	n.field("MIME-Version", "1.0")
-	n.field("Content-Type", `multipart/report; report-type=delivery-status; boundary="`+boundary+`"`) // RFC 6522 §3
-	n.line("")
-}
-
-func (n *notice) postmaster() message.Address {
-	if n.Postmaster.IsNull() {
-		return message.Address{Local: "postmaster", Domain: n.Hostname}
+	n.field("Content-Type", `multipart/report; report-type=delivery-status; boundary="`+boundary+`"`) // RFC 6522 §3, RFC 6533 §4.4
+	if eight {
+		n.field("Content-Transfer-Encoding", "8bit") // RFC 2045 §6.4
 	}
-	return n.Postmaster
+	n.line("")
 }
 
 // maxReferences is how many ids of a long thread are kept: its last ones.
@@ -116,123 +176,82 @@ func (n *notice) references() []string {
 	return ids[max(0, len(ids)-maxReferences):]
 }
 
-// maxSubject is how much of the original's subject is quoted, in octets.
-const maxSubject = 200
-
-// subject quotes that of the original as it is, encoded words and all (RFC 3834 §3.1.5); a long one is cut between words, which no
-// encoded word survives being cut in.
-func (n *notice) subject() string {
-	const prefix = "Not delivered"
-	s := n.original.Get("Subject")
-	if len(s) > maxSubject {
-		s = s[:max(0, strings.LastIndexByte(s[:maxSubject], ' '))]
-	}
-	if s == "" || ascii(s, len(s)) != s {
-		return prefix
-	}
-	return prefix + ": " + s
-}
-
-// text writes the part for people.
-func (n *notice) text() {
-	b := new(strings.Builder)
-	say := func(lines ...string) {
-		for _, line := range lines {
-			b.WriteString(line + "\r\n")
-		}
-	}
-	say("Your message did not reach everybody it was sent to.", "")
-	if s := readable(n.original.Get("Subject")); s != "" {
-		say("  Subject:  " + s)
-	}
-	if !n.env.ID.IsZero() {
-		say("  Accepted: " + n.date(n.env.ID.Time()))
-	}
-	say("", "It was not delivered to:")
-	for _, f := range n.failed {
-		why, todo := explain(f.Reply)
-		say("", "  "+f.Recipient.Address.String(), "    "+why, "    "+todo)
-		if f.Reply.Code != 0 {
-			who := "Answer of this mail system:"
-			if f.Remote != "" {
-				who = "Answer of " + ascii(f.Remote, maxText) + ":"
-			}
-			say("    " + who)
-			for _, line := range diagnostic(f.Reply) {
-				say("      " + line)
-			}
-		}
-	}
-	postmaster := n.postmaster()
-	say("", "We do not try these addresses again. If the message had other recipients, this",
-		"notice does not concern them.", "",
-		"If you need help, forward this whole notice to "+postmaster.String()+".", "",
-		"Mail Delivery System of "+n.Hostname+", message "+n.env.ID.String())
-
-	n.field("Content-Description", "Notification")
-	n.field("Content-Type", "text/plain; charset=utf-8")
-	n.encoded([]byte(b.String()))
-}
-
-// readable decodes a subject for people: "" if it cannot be (RFC 2047 §6.2), and bounded.
-func readable(s string) string {
-	decoded, err := new(mime.WordDecoder).DecodeHeader(s)
-	if err != nil || !utf8.ValidString(decoded) {
-		return ""
-	}
-	if runes := []rune(decoded); len(runes) > maxSubject {
-		decoded = string(runes[:maxSubject]) + " ..."
-	}
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsGraphic(r) {
-			return ' '
-		}
-		return r
-	}, decoded)
-}
-
-// report writes the part for programs (RFC 3464 §2.1). It is ASCII even where addresses are not, so that any system can carry it:
-// RFC 6533 §4.4 allows the traditional type where nothing is lost.
-func (n *notice) report() {
+// status writes the part for programs (RFC 3464 §2.1). It is ASCII even where addresses are not, so that any system can carry it:
+// RFC 6533 §4.4 allows the traditional type where nothing is lost. It is the internationalized one where something would be, and
+// where the sender's own address says that his programs know it.
+func (n *notice) status() {
+	global := n.utf8 || n.report.Envelope.UTF8 &&
+		slices.ContainsFunc(n.outcomes, func(o Outcome) bool { return !isASCII(o.Reply.Text) })
 	n.field("Content-Description", "Delivery report")
+	if global {
+		n.field("Content-Type", "message/global-delivery-status") // RFC 6533 §4.1
+		n.encoded(n.statusFields(unicodeForm))
+		return
+	}
 	n.field("Content-Type", "message/delivery-status")
 	n.line("")
-	if n.env.EnvelopeID != "" { // RFC 3461 §6.3
-		n.line("Original-Envelope-Id: " + ascii(n.env.EnvelopeID, maxText))
+	n.out = append(n.out, n.statusFields(asciiForm)...)
+}
+
+// statusFields returns the fields of the message (RFC 3464 §2.2) and of each recipient (RFC 3464 §2.3).
+func (n *notice) statusFields(f form) []byte {
+	var b bytes.Buffer
+	line := func(name, value string) { b.WriteString(name + ": " + value + "\r\n") }
+	env := n.report.Envelope
+	if env.EnvelopeID != "" { // RFC 3461 §6.3
+		line("Original-Envelope-Id", ascii(env.EnvelopeID, maxText))
 	}
-	n.line("Reporting-MTA: " + mtaName(n.Hostname))
-	if !n.env.ID.IsZero() {
-		n.line("Arrival-Date: " + n.date(n.env.ID.Time()))
+	line("Reporting-MTA", mtaName(n.Hostname))
+	if !env.ID.IsZero() {
+		line("Arrival-Date", n.date(env.ID.Time()))
 	}
-	for _, f := range n.failed {
-		n.line("")
-		if orcpt := original(f.Recipient.Original); orcpt != "" {
-			n.line("Original-Recipient: " + orcpt)
+	for _, o := range n.outcomes {
+		b.WriteString("\r\n")
+		if orcpt := f.original(o.Recipient.Original); orcpt != "" {
+			line("Original-Recipient", orcpt)
 		}
-		n.line("Final-Recipient: " + typedAddress(f.Recipient.Address))
-		n.line("Action: failed")
-		n.line("Status: " + status(f.Reply))
-		if f.Remote != "" {
-			n.line("Remote-MTA: " + mtaName(f.Remote))
+		line("Final-Recipient", f.typedAddress(o.Recipient.Address))
+		line("Action", o.Action.String())
+		line("Status", o.status())
+		if o.Remote != "" {
+			line("Remote-MTA", mtaName(o.Remote))
 		}
-		if f.Reply.Code != 0 {
-			n.line("Diagnostic-Code: smtp; " + strings.Join(diagnostic(f.Reply), "\r\n "))
+		if o.Reply.Code != 0 {
+			line("Diagnostic-Code", "smtp; "+strings.Join(f.diagnostic(o.Reply), "\r\n "))
 		}
-		if !f.LastTry.IsZero() {
-			n.line("Last-Attempt-Date: " + n.date(f.LastTry))
+		if !o.LastTry.IsZero() {
+			line("Last-Attempt-Date", n.date(o.LastTry))
+		}
+		if o.Action == Delayed && !o.RetryUntil.IsZero() { // RFC 3464 §2.3.9: in no other
+			line("Will-Retry-Until", n.date(o.RetryUntil))
 		}
 	}
+	return b.Bytes()
+}
+
+// whole writes the header of the part that holds the message (RFC 2046 §5.2.1, RFC 6532 §3.7): it has no encoding of its own.
+func (n *notice) whole(eight bool) {
+	n.field("Content-Description", "The message")
+	kind := "message/rfc822"
+	if n.report.Envelope.UTF8 {
+		kind = "message/global"
+	}
+	n.field("Content-Type", kind)
+	if eight {
+		n.field("Content-Transfer-Encoding", "8bit")
+	}
+	n.line("")
 }
 
 // returned writes the header of the original (RFC 6522 §4), whole lines of it if it is very long.
 func (n *notice) returned() {
 	n.field("Content-Description", "Header of the message")
+	header := n.report.Header
 	kind := "text/rfc822-headers"
-	if n.env.UTF8 && !isSevenBit(n.header) {
+	if n.report.Envelope.UTF8 && scan(header) != message.Body7Bit {
 		kind = "message/global-headers" // RFC 6533 §4.3
 	}
 	n.field("Content-Type", kind)
-	header := n.header
 	if len(header) > maxHeader {
 		header = header[:bytes.LastIndexByte(header[:maxHeader], '\n')+1]
 	}
@@ -242,30 +261,28 @@ func (n *notice) returned() {
 	n.encoded(header)
 }
 
-// encoded ends a part's header and writes its content: as it is if it is seven-bit lines, else quoted-printable (RFC 2045 §6.7,
-// which RFC 6533 §4.5 asks for where eight bits may not pass).
+// encoded ends a part's header and writes its content: as it is if it is seven-bit lines, or eight-bit ones that need not pass seven
+// bits; else quoted-printable (RFC 2045 §6.7, RFC 6533 §4.5).
 func (n *notice) encoded(content []byte) {
-	if isSevenBit(content) {
-		n.line("Content-Transfer-Encoding: 7bit")
-		n.line("")
-		n.out = append(n.out, content...)
-		return
+	need := scan(content)
+	switch {
+	case need == message.Body7Bit:
+		n.line("Content-Transfer-Encoding: 7bit\r\n")
+	case need == message.Body8Bit && n.utf8: // RFC 6533 §6.4; who takes SMTPUTF8 takes 8BITMIME (RFC 6531 §3.1)
+		n.line("Content-Transfer-Encoding: 8bit\r\n")
+	default:
+		n.line("Content-Transfer-Encoding: quoted-printable\r\n")
+		var b bytes.Buffer
+		w := quotedprintable.NewWriter(&b)
+		w.Write(content) // neither writer fails
+		w.Close()
+		content = b.Bytes()
 	}
-	n.line("Content-Transfer-Encoding: quoted-printable")
-	n.line("")
-	var b bytes.Buffer
-	w := quotedprintable.NewWriter(&b)
-	io.Copy(w, bytes.NewReader(content)) // neither writer fails
-	w.Close()
-	n.out = append(n.out, b.Bytes()...)
+	n.out = append(n.out, content...)
 }
 
-// isSevenBit reports whether b is 7bit data: lines of at most 998 octets of ASCII, without NUL, bare CR or bare LF (RFC 2045 §2.7).
-func isSevenBit(b []byte) bool {
-	for line := range bytes.SplitSeq(b, []byte("\r\n")) {
-		if len(line) > 998 || bytes.ContainsFunc(line, func(r rune) bool { return r == 0 || r == '\r' || r == '\n' || r >= utf8.RuneSelf }) {
-			return false
-		}
-	}
-	return true
+// scan returns what it takes to carry b.
+func scan(b []byte) message.BodyType {
+	need, _ := convert.Scan(bytes.NewReader(b)) // from memory
+	return need
 }

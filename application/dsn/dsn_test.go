@@ -96,6 +96,8 @@ func parse(t *testing.T, content []byte) (*mail.Message, []part) {
 	return m, parts
 }
 
+func isSevenBit(b []byte) bool { return scan(b) == message.Body7Bit }
+
 // groups reads message/delivery-status: the fields of the message, then of each recipient (RFC 3464 §2.1).
 func groups(t *testing.T, report string) (groups []textproto.MIMEHeader) {
 	t.Helper()
@@ -233,19 +235,24 @@ func TestFailureUTF8(t *testing.T) {
 	if got := m.Header.Get("To"); got != "<φύλακας@xn--hxajbheg2az3al.example>" {
 		t.Errorf("To: %s", got)
 	}
-	if m.Header.Get("Subject") != "Not delivered" || m.Header.Get("In-Reply-To") != "" {
+	if m.Header.Get("Subject") != "Not delivered" || m.Header.Get("In-Reply-To") != "" || m.Header.Get("Content-Transfer-Encoding") != "8bit" {
 		t.Errorf("header %v", m.Header)
 	}
-	_, body, _ := bytes.Cut(content, []byte("\r\n\r\n"))
-	if !isSevenBit(body) {
-		t.Error("the body is not seven-bit")
+	for _, p := range parts {
+		if got := p.header.Get("Content-Transfer-Encoding"); got != "8bit" { // RFC 6533 §6.4
+			t.Errorf("%v: %s", p.header, got)
+		}
+	}
+	if kind := parts[1].header.Get("Content-Type"); kind != "message/global-delivery-status" {
+		t.Error(kind)
 	}
 	report := groups(t, parts[1].body)[1]
-	if got := report.Get("Final-Recipient"); got != `utf-8;\x{3B4}@x.example` {
-		t.Errorf("Final-Recipient: %s", got)
-	}
-	if got := report.Get("Original-Recipient"); got != `utf-8;\x{3B4}@x.example` {
-		t.Errorf("Original-Recipient: %s", got)
+	for name, want := range map[string]string{ // RFC 6533 §4.1
+		"Final-Recipient": "utf-8;δ@x.example", "Original-Recipient": "utf-8;δ@x.example", "Diagnostic-Code": "smtp; 550 5.6.7 Ελληνικά",
+	} {
+		if got := report.Get(name); got != want {
+			t.Errorf("%s: %s", name, got)
+		}
 	}
 	if !strings.Contains(parts[0].body, "  δ@x.example\r\n") || !strings.Contains(parts[0].body, "Subject:  λάδι") {
 		t.Errorf("text %q", parts[0].body)
@@ -253,12 +260,44 @@ func TestFailureUTF8(t *testing.T) {
 	if kind := parts[2].header.Get("Content-Type"); kind != "message/global-headers" || !strings.Contains(parts[2].body, "λάδι") {
 		t.Errorf("%s: %q", kind, parts[2].body)
 	}
+	golden(t, "utf8.eml", env, notice, content)
 
 	// A domain alone needs no SMTPUTF8: it has A-labels.
 	env.ReversePath.Local = "keeper"
 	if notice, _ := composer.Failure(env, []queue.Failed{{Recipient: message.Recipient{Address: doctor}}}, nil, now); notice.UTF8 ||
 		notice.Recipients[0].Address.String() != "keeper@xn--hxajbheg2az3al.example" {
 		t.Errorf("envelope %+v", notice)
+	}
+}
+
+// TestFailureSevenBit: to a sender whose address is ASCII a notice is ASCII too, in the traditional types unless they lose something
+// (RFC 6533 §4.4, §4.5).
+func TestFailureSevenBit(t *testing.T) {
+	env := envelope()
+	env.UTF8 = true
+	for _, c := range []struct{ text, kind, final string }{
+		{"no such person", "message/delivery-status", `utf-8;\x{3B4}@x.example`},
+		{"κανείς", "message/global-delivery-status", "utf-8;δ@x.example"},
+	} {
+		notice, content := composer.Failure(env, []queue.Failed{{
+			Recipient: message.Recipient{Address: message.Address{Local: "δ", Domain: "x.example"}, Original: `utf-8;\x{3B4}@x.example`},
+			Reply:     smtp.Reply{Code: 550, Enhanced: [3]int{5, 6, 7}, Text: c.text},
+		}}, []byte("Subject: λάδι\r\nMessage-ID: <α@x.example>\r\n\r\n"), now)
+		if notice.UTF8 || notice.Body != message.Body7Bit || !isSevenBit(content) {
+			t.Errorf("%+v: %q", notice, content)
+		}
+		_, parts := parse(t, content)
+		if kind := parts[1].header.Get("Content-Type"); kind != c.kind {
+			t.Errorf("%s: %s", c.text, kind)
+		}
+		report := groups(t, parts[1].body)[1]
+		if report.Get("Final-Recipient") != c.final || report.Get("Original-Recipient") != c.final ||
+			report.Get("Diagnostic-Code") != "smtp; 550 5.6.7 "+c.text {
+			t.Errorf("%v", report)
+		}
+		if kind := parts[2].header.Get("Content-Type"); kind != "message/global-headers" || !strings.Contains(parts[2].body, "λάδι") {
+			t.Errorf("%s: %q", kind, parts[2].body)
+		}
 	}
 }
 
@@ -308,7 +347,7 @@ func TestExplain(t *testing.T) {
 		{smtp.Reply{}, "5.0.0", "refused"},
 	} {
 		why, todo := explain(c.reply)
-		if got := status(c.reply); got != c.status || !strings.Contains(why, c.why) || todo == "" {
+		if got := (Outcome{Reply: c.reply}).status(); got != c.status || !strings.Contains(why, c.why) || todo == "" {
 			t.Errorf("%v: %s, %q", c.reply, got, why)
 		}
 	}
@@ -328,7 +367,7 @@ func TestOriginal(t *testing.T) {
 		`UTF-8;\x{3B4}@b.example`:    `UTF-8;\x{3B4}@b.example`,
 		"rfc822;a+0D+0AB:@b.example": "rfc822;a??B:@b.example",
 	} {
-		if got := original(in); got != want {
+		if got := asciiForm.original(in); got != want {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}

@@ -2,7 +2,9 @@ package dsn
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"bothy/application/message"
@@ -29,12 +31,44 @@ func ascii(s string, max int) string {
 	}, s)
 }
 
-// typedAddress writes an address with its type: "rfc822;" if it is ASCII (RFC 3461 §9.1), else "utf-8;" in the form that seven bits
-// can carry (RFC 6533 §3: utf-8-addr-xtext).
-func typedAddress(a message.Address) string {
+// unicodeText makes s graphic UTF-8 of at most max octets.
+func unicodeText(s string, max int) string {
+	for len(s) > max {
+		_, size := utf8.DecodeLastRuneInString(s)
+		s = s[:len(s)-size]
+	}
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || !unicode.IsGraphic(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+}
+
+// form is how fields are written.
+type form struct {
+	text   func(s string, max int) string
+	global bool // beyond ASCII (RFC 6533 §4.1)
+}
+
+var (
+	asciiForm   = form{text: ascii}
+	unicodeForm = form{text: unicodeText, global: true}
+)
+
+// typedAddress writes an address with its type: "rfc822;" if it is ASCII (RFC 3461 §9.1), else "utf-8;" and the address itself,
+// or the form of it that seven bits can carry (RFC 6533 §3: utf-8-addr-xtext).
+func (f form) typedAddress(a message.Address) string {
 	s := a.String()
-	if a.IsASCII() {
+	switch {
+	case a.IsASCII():
 		return "rfc822;" + ascii(s, len(s))
+	case f.global:
+		return "utf-8;" + unicodeText(s, len(s))
 	}
 	var b strings.Builder
 	b.WriteString("utf-8;")
@@ -49,13 +83,18 @@ func typedAddress(a message.Address) string {
 }
 
 // original turns the value of ORCPT into that of Original-Recipient: RFC 3461 §4.2 encodes it as xtext, the field does not.
-// A UTF-8 address keeps the encoding that is its own (RFC 6533 §3).
-func original(orcpt string) string {
+// A UTF-8 address has an encoding of its own, which the field has only where it is ASCII (RFC 6533 §3).
+func (f form) original(orcpt string) string {
 	kind, text, ok := strings.Cut(orcpt, ";")
 	if !ok || kind == "" {
 		return ""
 	}
-	if strings.EqualFold(kind, "utf-8") {
+	switch isUTF8 := strings.EqualFold(kind, "utf-8"); {
+	case isUTF8 && f.global:
+		if plain, ok := unitext(text); ok { // what is no address is copied as it is
+			text = plain
+		}
+	case isUTF8:
 		var b strings.Builder
 		for _, r := range text {
 			if r < utf8.RuneSelf {
@@ -65,10 +104,33 @@ func original(orcpt string) string {
 			}
 		}
 		text = b.String()
-	} else if plain, ok := xtext(text); ok {
-		text = plain
+	default:
+		if plain, ok := xtext(text); ok {
+			text = plain
+		}
 	}
-	return ascii(kind+";"+text, maxOriginal)
+	return f.text(kind+";"+text, maxOriginal)
+}
+
+// unitext decodes s (RFC 6533 §3: EmbeddedUnicodeChar), if it is a mailbox then.
+func unitext(s string) (string, bool) {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, `\x{`)
+		b.WriteString(before)
+		if !found {
+			break
+		}
+		number, after, ok := strings.Cut(rest, "}")
+		r, err := strconv.ParseUint(number, 16, 32)
+		if !ok || err != nil || len(number) > 6 || !utf8.ValidRune(rune(r)) {
+			return "", false
+		}
+		b.WriteRune(rune(r))
+		s = after
+	}
+	_, err := message.ParseAddress(b.String())
+	return b.String(), err == nil
 }
 
 // maxOriginal holds an ORCPT of 500 characters (RFC 3461 §4.2), which may be UTF-8 of two octets each, written as \x{HH}.
@@ -98,7 +160,7 @@ func xtext(s string) (string, bool) {
 const hex = "0123456789ABCDEF" // RFC 3461 §4: upper case only
 
 // diagnostic returns the lines of a reply as they came (RFC 3461 §9.2), at most maxLines of at most maxText octets.
-func diagnostic(r smtp.Reply) []string {
+func (f form) diagnostic(r smtp.Reply) []string {
 	prefix := fmt.Sprintf("%03d", r.Code)
 	code := ""
 	if r.Enhanced != ([3]int{}) {
@@ -112,7 +174,7 @@ func diagnostic(r smtp.Reply) []string {
 		if i == len(texts)-1 {
 			mark = " "
 		}
-		lines[i] = strings.TrimRight(prefix+mark+code+ascii(text, maxText), " ")
+		lines[i] = strings.TrimRight(prefix+mark+code+f.text(text, maxText), " ")
 	}
 	return lines
 }

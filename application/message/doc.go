@@ -6,7 +6,7 @@
 //	RFC 6531 §3.3, RFC 6532 §3:        the same in UTF-8
 //	RFC 3461 §4:                       the DSN parameters, as values
 //
-// Left out: MIME, bodies, encoded words (RFC 2047): they pass through untouched. Of a message only the header section is
+// Left out: MIME (package convert walks it), bodies, encoded words (RFC 2047): they pass through untouched. Of a message only the header section is
 // ever in memory, never more than the bound its reader names, and a field nobody edits leaves with the octets it came with,
 // since a signature may cover them (RFC 6376 §3.4.1).
 //

@@ -39,7 +39,7 @@ func convert(t *testing.T, in string, target message.BodyType) (string, error) {
 		t.Fatalf("%q: %v", in, err)
 	}
 	need, err := Scan(bytes.NewReader(out))
-	if err != nil || need > target || need > plan.Body || int64(len(out)) != plan.Size {
+	if err != nil || need > target || need != plan.Body || int64(len(out)) != plan.Size {
 		t.Fatalf("%q becomes %q: needs %v of %v, %d octets of %d, %v", in, out, need, plan.Body, len(out), plan.Size, err)
 	}
 	if !plan.Needed() && string(out) != in {

@@ -43,7 +43,7 @@ func Examine(r io.Reader, target message.BodyType) (*Plan, error) {
 		case err == io.EOF && x.fault != nil:
 			return nil, x.fault
 		case err == io.EOF:
-			return &Plan{Body: target, Size: x.plain + x.grown, parts: x.parts}, nil
+			return &Plan{Body: x.left, Size: x.plain + x.grown, parts: x.parts}, nil
 		case err != nil:
 			return nil, err
 		}
@@ -57,6 +57,7 @@ func (p *Plan) Needed() bool { return p.parts != nil }
 type examiner struct {
 	target message.BodyType
 	need   message.BodyType // of the whole message
+	left   message.BodyType // of what stays as it is
 	fault  error            // the first that stands in the way of a conversion
 	parts  []change
 	plain  int64 // octets of the message
@@ -86,7 +87,10 @@ func (x *examiner) header(_ *entity, raw []byte) {
 // fixed takes what no encoding applies to.
 func (x *examiner) fixed(need message.BodyType, why string) {
 	x.need = max(x.need, need)
-	if need > x.target && x.fault == nil {
+	switch {
+	case need <= x.target:
+		x.left = max(x.left, need)
+	case x.fault == nil:
 		x.fault = fmt.Errorf("%w: %s", ErrUnconvertible, why)
 	}
 }
@@ -126,8 +130,11 @@ func (x *examiner) close(e *entity, atEnd bool) {
 		x.plain += x.octets
 		x.need = max(x.need, e.need)
 	}
-	if e.need > x.target {
+	switch {
+	case e.need > x.target:
 		x.decide(e, atEnd)
+	case e.kind == leaf || e.kind == opaque:
+		x.left = max(x.left, e.need)
 	}
 	if e.parent != nil {
 		e.parent.need = max(e.parent.need, e.need)
