@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"flag"
@@ -265,7 +266,7 @@ func (g *generator) entity(depth int, isMessage bool) string {
 // TestSameLeaves: whatever is converted decodes, by the standard library, to the leaves it had.
 func TestSameLeaves(t *testing.T) {
 	converted := 0
-	for seed := range uint64(3000) {
+	for seed := range uint64(600) {
 		g := &generator{Rand: rand.New(rand.NewPCG(seed, 0))}
 		in := g.entity(3, true)
 		before, err := read(in)
@@ -289,8 +290,35 @@ func TestSameLeaves(t *testing.T) {
 			}
 		}
 	}
-	if converted < 3000 {
+	if converted < 600 {
 		t.Errorf("only %d messages were converted", converted)
+	}
+}
+
+// TestFalseDelimiter: a soft line break must not make a delimiter of what was none, nor eat white space or a full stop.
+func TestFalseDelimiter(t *testing.T) {
+	for width := range 80 {
+		for _, tail := range []string{"--b", "--b--", ".", " ", "\t", "= ", "é"} {
+			in := "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\n\r\n" +
+				"é" + strings.Repeat("x", width) + tail + "\r\n" + strings.Repeat("x", width) + tail + "\r\n--b--\r\n"
+			if width == 0 && strings.HasPrefix(tail, "--") {
+				continue
+			}
+			out, err := convert(t, in, message.Body7Bit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err1 := read(in)
+			after, err2 := read(out)
+			if err := cmp.Or(err1, err2); err != nil || !slices.Equal(before, after) {
+				t.Errorf("%q becomes %q: %v", in, out, err)
+			}
+			for line := range strings.SplitSeq(out, "\r\n") {
+				if len(line) > 76 || strings.HasPrefix(line, ".") || strings.TrimRight(line, " \t") != line { // RFC 2045 §6.7
+					t.Errorf("%q has the line %q", out, line)
+				}
+			}
+		}
 	}
 }
 
