@@ -111,6 +111,15 @@ func (d *Directory) MaySendTo(account string, a message.Address) bool {
 	return d.state.Load().maySendTo(canonicalName(account), canonical(a))
 }
 
+// Address returns the chief address of an account; false if it has none.
+func (d *Directory) Address(account string) (message.Address, bool) {
+	a, ok := d.state.Load().accounts[canonicalName(account)]
+	if !ok || len(a.Addresses) == 0 {
+		return message.Address{}, false
+	}
+	return a.Addresses[0], true
+}
+
 // Rights returns what SetRights set; the zero Rights for an account that has none, or that there is not.
 func (d *Directory) Rights(account string) Rights {
 	return d.state.Load().rightsOf(canonicalName(account))

@@ -46,6 +46,12 @@ func TestRights(t *testing.T) {
 	if d.MaySendTo("nobody", address(t, "keeper@light.example")) {
 		t.Error("an account that is none sends")
 	}
+	if a, ok := d.Address("keeper@light.example"); !ok || a != address(t, "keeper@light.example") {
+		t.Error(a, ok)
+	}
+	if a, ok := d.Address("clinic"); ok {
+		t.Error("an account without an address has", a)
+	}
 	set(Rights{SendAs: []string{"*"}})
 	if !d.MaySend("keeper@light.example", address(t, "x@y.example")) || !d.MaySendTo("keeper@light.example", address(t, "x@y.example")) {
 		t.Error("* is not everything")

@@ -2,49 +2,65 @@ package submission
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
+	"time"
 
 	"bothy/application/message"
 )
 
 // draft is one message on its way through the steps.
 type draft struct {
-	*Acceptor
+	*Agent
 	env    *message.Envelope
 	header *message.Header
+	at     time.Time
 }
 
-// steps are run in order; the first error refuses the message. Checks stand before changes.
+// steps are run in order; the first error refuses the message.
 var steps = []func(*draft) error{
-	(*draft).checkLines,      // RFC 5322 §2.2
-	(*draft).checkSingle,     // RFC 5322 §3.6
-	(*draft).addFrom,         // RFC 5322 §3.6.2, RFC 6409 §8
-	(*draft).checkRights,     // RFC 6409 §6.1, §6.3
-	(*draft).checkAddresses,  // RFC 6409 §4.2, §5.1
-	(*draft).addDate,         // RFC 6409 §8.2
-	(*draft).addMessageID,    // RFC 6409 §8.3
-	(*draft).dropBcc,         // RFC 5322 §3.6.3
-	(*draft).dropReturnPaths, // RFC 5321 §4.4
+	(*draft).checkLines,       // RFC 5322 §2.2
+	(*draft).checkSingle,      // RFC 5322 §3.6
+	(*draft).addFrom,          // RFC 5322 §3.6.2, RFC 6409 §8
+	(*draft).resolveAddresses, // RFC 6409 §4.2, §8, §8.8
+	(*draft).checkRights,      // RFC 6409 §6.1, §6.3
+	(*draft).checkAddresses,   // RFC 6409 §4.2, §5.1
+	(*draft).addSender,        // RFC 6409 §8.1
+	(*draft).addDate,          // RFC 6409 §8.2
+	(*draft).addMessageID,     // RFC 6409 §8.3
+	(*draft).dropBcc,          // RFC 5322 §3.6.3
+	(*draft).dropReturnPaths,  // RFC 5321 §4.4
 }
+
+// singles may be in a header once (RFC 5322 §3.6).
+var singles = []string{"From", "Sender", "Reply-To", "To", "Cc", "Message-ID", "In-Reply-To", "References", "Date", "Subject"}
+
+// addressFields hold addresses (RFC 5322 §3.6.2, §3.6.3); resentFields do too and may be there more than once (RFC 5322 §3.6.6).
+var (
+	addressFields = []string{"From", "Sender", "Reply-To", "To", "Cc"}
+	resentFields  = []string{"Bcc", "Resent-From", "Resent-Sender", "Resent-To", "Resent-Cc", "Resent-Bcc"}
+)
 
 // checkLines refuses a CR or LF that is no line end: RFC 5322 §2.2 forbids it, and whoever takes it for one further on would see
 // fields that we did not check.
 func (d *draft) checkLines() error {
 	for f := range d.header.Fields() {
 		raw := f.Raw()
-		folds := bytes.Count(raw, []byte("\r\n"))
-		if bytes.Count(raw, []byte("\r")) != folds || bytes.Count(raw, []byte("\n")) != folds {
-			return refusal("the header has a CR or LF that ends no line")
+		folds := bytes.Count(raw, crlf)
+		if bytes.Count(raw, crlf[:1]) != folds || bytes.Count(raw, crlf[1:]) != folds {
+			return d.refuse(BareLineEnds, "the header has a CR or LF that ends no line")
 		}
 	}
 	return nil
 }
 
-// checkSingle refuses a second author or sender field: readers differ in which of them they show. RFC 5322 §3.6 allows one each.
+var crlf = []byte("\r\n")
+
+// checkSingle refuses a second field of a kind that may be there once: readers differ in which of them they show.
 func (d *draft) checkSingle() error {
-	for _, name := range []string{"From", "Sender"} {
+	for _, name := range singles {
 		if len(d.header.All(name)) > 1 {
-			return refusal("there is more than one %s field", name)
+			return d.refuse(RepeatedField, "there is more than one %s field", name)
 		}
 	}
 	return nil
@@ -53,14 +69,42 @@ func (d *draft) checkSingle() error {
 // addFrom puts the reverse-path, which the account has a right to, where no author is named: RFC 6409 §8 lets nothing out that RFC
 // 5322 would not, and local programs hand in bare text.
 func (d *draft) addFrom() error {
-	switch {
-	case d.header.Has("From"):
+	if d.header.Has("From") {
 		return nil
-	case d.env.ReversePath.IsNull() || d.env.ReversePath.Domain == "":
-		return refusal("there is no From field")
 	}
+	if d.env.ReversePath.Domain == "" {
+		return d.refuse(NoFrom, "there is no From field")
+	}
+	d.note(NoFrom)
 	d.header.Append("From", d.env.ReversePath.String())
 	return nil
+}
+
+// resolveAddresses completes, expands and rewrites. A field that a signature covers stays as it is (RFC 6409 §8: the signature
+// would be broken), and is refused further on if it cannot stay so.
+func (d *draft) resolveAddresses() error {
+	for _, name := range addressFields {
+		value := d.header.Get(name)
+		if value == "" || d.isSigned(name) {
+			continue
+		}
+		if changed, ok := replaceMailboxes(value, d.resolveField); ok && changed != value {
+			d.replace(name, changed)
+		}
+	}
+	return nil
+}
+
+func (d *draft) resolveField(m message.Address) message.Address {
+	to := d.resolve(m)
+	switch {
+	case to == m:
+	case !d.isQualified(m): // it came without a whole domain
+		d.note(BareAddress)
+	case d.Config.Envelope: // RFC 6409 §8.8: the header is optional
+		return m
+	}
+	return to
 }
 
 // checkRights refuses an author or sender whom the account may not write as.
@@ -71,11 +115,15 @@ func (d *draft) checkRights() error {
 		}
 		list, err := message.ParseAddressList(d.header.Get(name))
 		if err != nil || len(list) == 0 {
-			return refusal("the %s field names no valid address", name)
+			return d.refuse(BadAddress, "the %s field names no valid address", name)
 		}
-		for _, a := range list {
-			if !maySend(d.Directory, d.env.Account, a) {
-				return notYours(a, d.env.Account)
+		for _, m := range list {
+			if d.env.Account == "" && d.Config.Postmaster { // RFC 6409 §6.4
+				continue
+			}
+			if !d.maySend(d.env.Account, m) {
+				d.note(OthersName)
+				return notYours(m, d.env.Account)
 			}
 		}
 	}
@@ -84,15 +132,17 @@ func (d *draft) checkRights() error {
 
 // checkAddresses refuses fields that hold anything else than addresses with whole domains.
 func (d *draft) checkAddresses() error {
-	for _, name := range []string{"From", "Sender", "Reply-To", "To", "Cc", "Bcc"} {
-		for _, value := range d.header.All(name) {
-			list, err := message.ParseAddressList(value)
-			if err != nil {
-				return refusal("the %s field holds something that is not an address", name)
-			}
-			for _, a := range list {
-				if !isQualified(a) {
-					return refusal("the %s field has an address whose domain is not fully qualified", name)
+	for _, names := range [][]string{addressFields, resentFields} {
+		for _, name := range names {
+			for _, value := range d.header.All(name) {
+				list, err := message.ParseAddressList(value)
+				if err != nil {
+					return d.refuse(BadAddress, "the %s field holds something that is not an address", name)
+				}
+				for _, m := range list {
+					if !d.isQualified(m) {
+						return d.refuse(BareAddress, "the %s field has an address whose domain is not fully qualified", name)
+					}
 				}
 			}
 		}
@@ -100,25 +150,106 @@ func (d *draft) checkAddresses() error {
 	return nil
 }
 
+// addSender names who sent a message that others wrote. RFC 5322 §3.6.2: where there are several authors there is a Sender.
+func (d *draft) addSender() error {
+	authors, err := message.ParseAddressList(d.header.Get("From"))
+	if err != nil || d.isSigned("Sender") {
+		return err
+	}
+	sender := d.identity()
+	known := !sender.IsNull()
+	written := known && contains(authors, sender)
+	there := d.header.Has("Sender")
+	if !known && len(authors) > 1 {
+		sender = authors[0]
+	}
+	switch {
+	case there && d.Config.Sender == replaceField && known && !written:
+		d.replace("Sender", sender.String())
+	case there:
+	case len(authors) > 1:
+		d.note(NoSender)
+		d.header.Append("Sender", sender.String())
+	case d.Config.Sender != keepField && known && !written:
+		d.header.Append("Sender", sender.String())
+	}
+	return nil
+}
+
+// identity is the address that the account is known by, or else its reverse-path; null when neither is an address that could be
+// answered (RFC 6409 §8.1: a Sender is a valid address).
+func (d *draft) identity() message.Address {
+	m := d.env.ReversePath
+	if d.Accounts != nil && d.env.Account != "" {
+		if chief, ok := d.Accounts.Address(d.env.Account); ok {
+			m = chief
+		}
+	}
+	if _, err := message.ParseAddress(m.String()); err != nil || !d.isQualified(m) {
+		return message.Address{}
+	}
+	return m
+}
+
+// contains reports whether list has m; the case of local parts does not matter.
+func contains(list []message.Address, m message.Address) bool {
+	for _, one := range list {
+		if one.Domain == m.Domain && strings.EqualFold(one.Local, m.Local) {
+			return true
+		}
+	}
+	return false
+}
+
+// addDate adds a date, and corrects one that is none: to what it means, or to the present time where nobody can tell.
 func (d *draft) addDate() error {
-	if d.header.Get("Date") == "" {
-		d.header.Del("Date")
-		d.header.Append("Date", message.FormatDate(d.now()))
+	value, signed := d.header.Get("Date"), d.isSigned("Date")
+	switch {
+	case value == "":
+		d.note(NoDate)
+		if d.Config.Date != keepField && !(signed && d.header.Has("Date")) {
+			d.header.Del("Date")
+			d.header.Append("Date", message.FormatDate(d.at))
+		}
+	case !isDate(value):
+		d.note(BadDate)
+		if d.Config.Date == correctField && !signed {
+			t, ok := parseOddDate(value)
+			if !ok {
+				t = d.at
+			}
+			d.replace("Date", message.FormatDate(t))
+		}
 	}
 	return nil
 }
 
 // addMessageID names a message that has no name, or one that is not valid syntax, after its ID here.
 func (d *draft) addMessageID() error {
-	if !isMessageID(d.header.Get("Message-ID")) {
-		d.header.Del("Message-ID")
-		d.header.Append("Message-ID", "<"+d.env.ID.String()+"@"+d.Hostname+">")
+	value := d.header.Get("Message-ID")
+	mode, signed := d.Config.MessageID, d.isSigned("Message-ID") && d.header.Has("Message-ID")
+	switch {
+	case value == "":
+		d.note(NoMessageID)
+		if mode == keepField || signed {
+			return nil
+		}
+	case isMessageID(value):
+		return nil
+	default:
+		d.note(BadMessageID)
+		if mode != replaceField || signed {
+			return nil
+		}
 	}
+	d.header.Del("Message-ID")
+	d.header.Append("Message-ID", "<"+d.env.ID.String()+"@"+d.Hostname+">")
 	return nil
 }
 
 func (d *draft) dropBcc() error {
 	d.header.Del("Bcc")
+	d.header.Del("Resent-Bcc")
 	return nil
 }
 
@@ -128,24 +259,43 @@ func (d *draft) dropReturnPaths() error {
 	return nil
 }
 
-// maySend asks the directory in its own terms: a domain is its A-labels.
-func maySend(d Directory, account string, a message.Address) bool {
-	a, _ = a.ASCII()
-	return d.MaySend(account, a)
-}
-
-// isQualified reports whether a's domain is whole: more than one label, or an address literal (RFC 5321 §2.3.5).
-func isQualified(a message.Address) bool {
-	return strings.HasPrefix(a.Domain, "[") || strings.Contains(a.Domain, ".")
-}
-
-// isMessageID reports whether s is "<", something, "@", something, ">" (RFC 5322 §3.6.4), comments and white space around it
-// aside. What stands on either side is not looked at closely: an id is compared, never read.
-func isMessageID(s string) bool {
-	start, end := strings.IndexByte(s, '<'), strings.LastIndexByte(s, '>')
-	if start < 0 || end < start {
-		return false
+// replace puts a new value into the field of a name that is there once, in its place.
+func (d *draft) replace(name, value string) {
+	at := 0
+	for f := range d.header.Fields() {
+		if strings.EqualFold(f.Name(), name) {
+			break
+		}
+		at++
 	}
-	left, right, ok := strings.Cut(s[start+1:end], "@")
-	return ok && left != "" && right != "" && !strings.ContainsAny(left+right, "<> \t")
+	d.header.Del(name)
+	d.header.Insert(at, name, value)
+}
+
+// isSigned reports whether a DKIM signature covers a field (RFC 6376 §3.5, h=).
+func (d *draft) isSigned(name string) bool {
+	for _, value := range d.header.All("DKIM-Signature") {
+		for tag := range strings.SplitSeq(value, ";") {
+			key, list, _ := strings.Cut(tag, "=")
+			if strings.TrimSpace(key) != "h" {
+				continue
+			}
+			for covered := range strings.SplitSeq(list, ":") {
+				if strings.EqualFold(strings.TrimSpace(covered), name) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (d *draft) note(kind Kind) {
+	d.Agent.note(d.env.Account, kind, cmp.Or(d.header.Get("User-Agent"), d.header.Get("X-Mailer")))
+}
+
+// refuse notes a fault and returns the reply to it.
+func (d *draft) refuse(kind Kind, format string, args ...any) error {
+	d.note(kind)
+	return refusal(format, args...)
 }

@@ -2,12 +2,13 @@ package submission
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
-	"strings"
+	"log/slog"
 	"time"
 
+	"bothy/application/directory"
 	"bothy/application/message"
 	"bothy/application/smtp"
 )
@@ -23,86 +24,180 @@ type Anyone struct{}
 // MaySend is true.
 func (Anyone) MaySend(string, message.Address) bool { return true }
 
-// Policy decides on MAIL and RCPT; it is an smtp.Policy.
-type Policy struct {
-	Directory Directory
+// Names knows which addresses are here; directory.Directory does.
+type Names interface {
+	Chief() string // the domain that an address without one means; "" if none
+	Local(domain string) bool
+	Resolve(a message.Address) (accounts []string)
 }
 
-// Mail refuses a sender the account has no right to. The null reverse-path is everybody's (RFC 6409 §3.2).
-func (p *Policy) Mail(_ context.Context, s *smtp.Session, env *message.Envelope) error {
-	switch {
-	case s.Identity == "": // RFC 6409 §4.3
-		return smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "authentication required"}
-	case env.ReversePath.IsNull():
-		return nil
-	case !isQualified(env.ReversePath): // RFC 6409 §4.2
-		return smtp.Reply{Code: 554, Enhanced: [3]int{5, 1, 8}, Text: "the sender's domain is not fully qualified"}
-	case !maySend(p.Directory, s.Identity, env.ReversePath): // RFC 6409 §6.1
-		return notYours(env.ReversePath, s.Identity)
+// Permissions knows to whom an account may write, and how much (RFC 6409 §6.2); directory.Directory does.
+type Permissions interface {
+	MaySendTo(account string, a message.Address) bool
+	Rights(account string) directory.Rights
+}
+
+// Accounts knows the address an account is known by, and whose a certificate is.
+type Accounts interface {
+	Address(account string) (a message.Address, ok bool)
+	Certificate(ctx context.Context, cert *x509.Certificate) (account string, err error)
+}
+
+// Options of an Agent. Directory and Next are required.
+type Options struct {
+	Config      Config // its listeners, mechanisms and limits are not looked at here
+	Hostname    string // in Message-IDs made here, and what local users' addresses end with
+	Directory   Directory
+	Names       Names       // nil: no domain is local, and nothing is completed
+	Permissions Permissions // nil: everybody may write to everybody, as much as they like
+	Accounts    Accounts    // nil: certificates say nothing, and an account is known by its reverse-path
+	Next        smtp.Acceptor
+
+	// Users reports whether the operating system has a user of this name: to complete what cron and its like send through the
+	// local socket. Nil: it has none.
+	Users func(name string) bool
+
+	// Authorize names the account of a client that has not logged in, by ways that are not ours (RFC 6409 §3.3): a tunnel, or a
+	// POP session a while ago. Nil: there are none.
+	Authorize func(s *smtp.Session) (account string, ok bool)
+
+	Faults *Faults // nil: counted for this Agent alone
+	Usage  *Usage  // nil: counted for this Agent alone
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
+}
+
+// Agent is a Message Submission Agent (RFC 6409 §2.1): the smtp.Policy and the smtp.Acceptor of a submission port. It is safe for
+// concurrent use.
+type Agent struct {
+	Options
+	rewriter *rewriter
+}
+
+// New returns an Agent. Rewriting rules that Config.CheckConfig would refuse are left out.
+func New(o Options) *Agent {
+	o.Config.defaults()
+	if o.Config.HeaderSize == 0 {
+		o.Config.HeaderSize = message.DefaultHeaderSize
 	}
-	return nil
+	if o.Faults == nil {
+		o.Faults = new(Faults)
+	}
+	if o.Usage == nil {
+		o.Usage = new(Usage)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	rules, err := newRewriter(o.Config.Rewrite)
+	if err != nil {
+		o.Log.Error("addresses are not rewritten", "err", err)
+		rules, _ = newRewriter(nil)
+	}
+	return &Agent{o, rules}
 }
 
-// Rcpt lets an authenticated account write to everybody whose domain is a whole one, and to <Postmaster> (RFC 5321 §4.5.1).
-func (p *Policy) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
-	if to.Address.Domain != "" && !isQualified(to.Address) { // RFC 6409 §4.2
+// Mail decides who a client is and whether it may use its reverse-path. The null reverse-path is everybody's whom we know: a notice to them
+// goes to their account (RFC 6409 §3.2).
+func (a *Agent) Mail(ctx context.Context, s *smtp.Session, env *message.Envelope) error {
+	env.Account = a.identify(ctx, s)
+	if env.Account == "" && !a.Config.Postmaster { // RFC 6409 §4.3
+		a.note("", Unauthorized, "")
+		return replyNeedAuth
+	}
+	if env.ReversePath.IsNull() {
+		if env.Account == "" { // RFC 6409 §3.2: neither the path nor an identity says whom to answer
+			a.note("", NoReturnPath, "")
+			return smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 0}, Text: "log in, or name a sender who can be answered"}
+		}
+		return a.checkAllowance(env)
+	}
+	env.ReversePath = a.resolve(env.ReversePath)
+	if !a.isQualified(env.ReversePath) { // RFC 6409 §4.2
+		a.note(env.Account, BareAddress, "")
+		return smtp.Reply{Code: 554, Enhanced: [3]int{5, 1, 8}, Text: "the sender's domain is not fully qualified"}
+	}
+	if env.Account != "" && !a.maySend(env.Account, env.ReversePath) { // RFC 6409 §6.1
+		a.note(env.Account, OthersName, "")
+		return notYours(env.ReversePath, env.Account)
+	}
+	return a.checkAllowance(env)
+}
+
+// Rcpt decides whether a client may write to somebody. Who has not logged in writes to the postmaster or to nobody (RFC 6409 §6.4).
+func (a *Agent) Rcpt(_ context.Context, s *smtp.Session, env *message.Envelope, to *message.Recipient) error {
+	if env.Account == "" && a.Config.Postmaster {
+		return a.toPostmaster(s, to)
+	}
+	if a.isPostmaster(to.Address) && to.Address.Domain == "" { // RFC 5321 §4.5.1
+		return nil
+	}
+	to.Address = a.resolve(to.Address)
+	if !a.isQualified(to.Address) { // RFC 6409 §4.2
+		a.note(env.Account, BareAddress, "")
 		return smtp.Reply{Code: 554, Enhanced: [3]int{5, 1, 2}, Text: "the recipient's domain is not fully qualified"}
 	}
+	if a.Permissions == nil {
+		return nil
+	}
+	ascii, _ := to.Address.ASCII()
+	if env.Account != "" && !a.Permissions.MaySendTo(env.Account, ascii) { // RFC 6409 §6.2
+		a.note(env.Account, NotAllowedTo, "")
+		return smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "this account may not write to this address"}
+	}
+	bound := a.bound(env.Account)
+	if !a.Usage.enough(env.Account, aDay, a.Now(), spent{recipients: len(env.Recipients) + 1}, bound) {
+		return a.overAllowance(env.Account)
+	}
 	return nil
-}
-
-// Acceptor checks and completes the header of a submitted message, and hands it on; it is an smtp.Acceptor.
-type Acceptor struct {
-	Next       smtp.Acceptor
-	Directory  Directory
-	Hostname   string           // in Message-IDs made here
-	HeaderSize int64            // longest header section taken, in octets; 0: message.DefaultHeaderSize
-	Now        func() time.Time // nil: time.Now
 }
 
 // Accept refuses with a Reply what RFC 6409 says to refuse; else the message is Next's, and so is the answer. Its header
 // is read before anything is passed on: an error of body in it is returned as it is.
-func (a *Acceptor) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
-	size := a.HeaderSize
-	if size == 0 {
-		size = message.DefaultHeaderSize
-	}
-	header, rest, err := message.ReadHeader(body, int(size))
+func (a *Agent) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
+	d := draft{Agent: a, env: env, header: new(message.Header), at: a.Now()}
+	header, rest, err := message.ReadHeader(body, int(a.Config.HeaderSize))
 	if errors.Is(err, message.ErrHeaderSize) {
-		return refusal("the header is longer than the %d octets we take", size)
+		return d.refuse(LongHeader, "the header is longer than the %d octets we take", a.Config.HeaderSize)
 	}
 	if err != nil {
 		return err
 	}
-	d := draft{Acceptor: a, env: env, header: &header}
+	d.header = &header
 	for _, step := range steps {
 		if err := step(&d); err != nil {
 			return err
 		}
 	}
-	return a.Next.Accept(ctx, env, header.Reader(rest))
-}
-
-func (a *Acceptor) now() time.Time {
-	if a.Now == nil {
-		return time.Now()
+	want := spent{messages: 1, recipients: len(env.Recipients)}
+	bound := a.bound(env.Account)
+	if bound != (spent{}) && !a.Usage.take(env.Account, aDay, d.at, want, bound) {
+		return a.overAllowance(env.Account)
 	}
-	return a.Now()
-}
-
-// refusal is the reply to a message that is not what RFC 5322 says one is (RFC 6409 §4.1, §6.3).
-func refusal(format string, args ...any) error {
-	return smtp.Reply{Code: 554, Enhanced: [3]int{5, 6, 0}, Text: fmt.Sprintf(format, args...)}
-}
-
-// maxReply is the most octets of a reply's text, well within the 512 of a reply line (RFC 5321 §4.5.3.1.5).
-const maxReply = 400
-
-// notYours is the reply to an account that sends in another's name (RFC 6409 §6.1, §6.3).
-func notYours(a message.Address, account string) error {
-	text := fmt.Sprintf("%s may not send as %s", account, a)
-	if len(text) > maxReply || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) { // RFC 6531 §3.7.4
-		text = "this account may not send with this address"
+	whole := header.Reader(rest)
+	if most := a.rights(env.Account).Size; most > 0 {
+		whole = &bounded{r: whole, left: most}
 	}
-	return smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: text}
+	err = a.Next.Accept(ctx, env, whole)
+	if err != nil && bound != (spent{}) {
+		a.Usage.give(env.Account, aDay, d.at, want)
+	}
+	return err
+}
+
+// bounded is a reader that refuses a message when it is longer than its account may send.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return 0, replySize
+	}
+	return n, err
 }

@@ -8,14 +8,18 @@ import (
 	"strings"
 	"testing"
 
+	"bothy/application/directory"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 	"bothy/lib/transcript"
 )
 
 var (
-	_ smtp.Policy   = (*Policy)(nil)
-	_ smtp.Acceptor = (*Acceptor)(nil)
+	_ smtp.Policy   = (*Agent)(nil)
+	_ smtp.Acceptor = (*Agent)(nil)
+	_ Names         = (*directory.Directory)(nil)
+	_ Permissions   = (*directory.Directory)(nil)
+	_ Accounts      = (*directory.Directory)(nil)
 )
 
 // keeperOnly knows one account and no TLS; sasl has the real mechanisms.
@@ -38,12 +42,13 @@ func (keeperOnly) Identity() string { return "keeper" }
 func TestTranscripts(t *testing.T) {
 	transcript.Run(t, "testdata/*.txt", func(t *testing.T, _ string) net.Conn {
 		var next kept
+		agent := New(Options{Next: &next, Directory: people, Hostname: "mail.light.example"})
 		s := &smtp.Server{
 			Hostname: "mail.light.example",
 			Protocol: smtp.Submission,
 			Auth:     keeperOnly{},
-			Policy:   &Policy{Directory: people},
-			Accept:   &Acceptor{Next: &next, Directory: people, Hostname: "mail.light.example"},
+			Policy:   agent,
+			Accept:   agent,
 			Log:      slog.New(slog.DiscardHandler),
 		}
 		client, server := net.Pipe()

@@ -52,7 +52,7 @@ const (
 func submit(t *testing.T, in string) (id, out string, err error) {
 	t.Helper()
 	var next kept
-	a := Acceptor{Next: &next, Directory: people, Hostname: "mail.light.example", Now: func() time.Time { return now }}
+	a := New(Options{Next: &next, Directory: people, Hostname: "mail.light.example", Now: func() time.Time { return now }})
 	env := &message.Envelope{ID: message.NewID(now), ReversePath: message.Address{Local: "keeper", Domain: "light.example"}, Account: "keeper"}
 	err = a.Accept(t.Context(), env, strings.NewReader(in))
 	return "Message-ID: <" + env.ID.String() + "@mail.light.example>\r\n", next.body, err
@@ -64,7 +64,9 @@ func TestAccept(t *testing.T) {
 		{"complete", received + from + date + id + "\r\nbody\r\n", received + from + date + id + "\r\nbody\r\n"},
 		{"no Date", received + from + id + "\r\nbody\r\n", received + from + id + date + "\r\nbody\r\n"}, // RFC 6409 §8.2
 		{"empty Date", received + "Date: \r\n" + from + id + "\r\nbody\r\n", received + from + id + date + "\r\nbody\r\n"},
-		{"odd Date stays", received + from + "Date: yesterday\r\n" + id + "\r\n", received + from + "Date: yesterday\r\n" + id + "\r\n"},
+		{"no date as Date", received + from + "Date: yesterday\r\n" + id + "\r\n", received + from + date + id + "\r\n"}, // RFC 6409 §8.2
+		{"odd Date", received + from + "Date: 2026-01-02T15:04:05Z\r\n" + id + "\r\n", received + from + date + id + "\r\n"},
+		{"obsolete Date", received + from + "Date: 2 Jan 26 15:04 GMT\r\n" + id + "\r\n", received + from + "Date: 2 Jan 26 15:04 GMT\r\n" + id + "\r\n"},
 		{"no Message-ID", received + from + date + "\r\nbody\r\n", received + from + date + "$ID\r\nbody\r\n"}, // RFC 6409 §8.3
 		{"bad Message-ID", received + from + date + "Message-ID: 17\r\n\r\n", received + from + date + "$ID\r\n"},
 		{"Message-ID with a comment", received + from + date + "Message-ID: (c)\r\n <a@b> (c)\r\n\r\n", received + from + date + "Message-ID: (c)\r\n <a@b> (c)\r\n\r\n"},
@@ -74,7 +76,7 @@ func TestAccept(t *testing.T) {
 		{"bare text", received + "the lamp is out\r\n", received + "From: keeper@light.example\r\n" + date + "$ID\r\nthe lamp is out\r\n"},
 		{"nothing", "", "From: keeper@light.example\r\n" + date + "$ID"},
 		{"other names", from + "Sender: lamp@light.example\r\n" + date + id + "\r\n", from + "Sender: lamp@light.example\r\n" + date + id + "\r\n"},
-		{"two authors", "From: keeper@light.example, lamp@light.example\r\n" + date + id + "\r\n", "From: keeper@light.example, lamp@light.example\r\n" + date + id + "\r\n"},
+		{"two authors", "From: keeper@light.example, lamp@light.example\r\n" + date + id + "\r\n", "From: keeper@light.example, lamp@light.example\r\n" + date + id + "Sender: keeper@light.example\r\n\r\n"}, // RFC 5322 §3.6.2
 		{"A-labels", "From: δ@παράδειγμα.example\r\n" + date + id + "\r\n", "From: δ@παράδειγμα.example\r\n" + date + id + "\r\n"},
 		{"hidden recipients", from + "To: undisclosed-recipients:;\r\nCc: \r\n" + date + id + "\r\n", from + "To: undisclosed-recipients:;\r\nCc: \r\n" + date + id + "\r\n"},
 		{"literal", from + "To: a@[192.0.2.1]\r\n" + date + id + "\r\n", from + "To: a@[192.0.2.1]\r\n" + date + id + "\r\n"},
@@ -111,7 +113,11 @@ func TestAcceptRefuses(t *testing.T) {
 		{"unreadable To", from + "To: a b c\r\n\r\n", form},           // RFC 6409 §5.1
 		{"unqualified To", from + "To: root@localhost\r\n\r\n", form}, // RFC 6409 §4.2
 		{"local To", from + "To: root\r\n\r\n", form},
-		{"unreadable second Cc", from + "Cc: a@x.example\r\nCc: @\r\n\r\n", form},
+		{"unreadable second Resent-Cc", from + "Resent-Cc: a@x.example\r\nResent-Cc: @\r\n\r\n", form},
+		{"two Cc", from + "Cc: a@x.example\r\nCc: b@x.example\r\n\r\n", form}, // RFC 5322 §3.6
+		{"two Date", from + date + date + "\r\n", form},
+		{"local network's To", from + "To: a@desk.local\r\n\r\n", form}, // RFC 6409 §4.2
+		{"dotted quad To", from + "To: a@192.0.2.1\r\n\r\n", form},
 		{"long header", from + strings.Repeat("X: "+strings.Repeat("y", 900)+"\r\n", 300) + "\r\n", form},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -129,7 +135,7 @@ func TestAcceptRefuses(t *testing.T) {
 
 func TestAcceptNullReversePath(t *testing.T) {
 	var next kept
-	a := Acceptor{Next: &next, Directory: people, Hostname: "mail.light.example"}
+	a := New(Options{Next: &next, Directory: people, Hostname: "mail.light.example"})
 	env := &message.Envelope{Account: "keeper"}
 	if err := a.Accept(t.Context(), env, strings.NewReader("From: keeper@light.example\r\n\r\n")); err != nil { // RFC 6409 §3.2
 		t.Error(err)
@@ -147,7 +153,7 @@ func TestAcceptNullReversePath(t *testing.T) {
 func TestAcceptErrors(t *testing.T) {
 	broken := errors.New("connection lost")
 	var next kept
-	a := Acceptor{Next: &next, Directory: people}
+	a := New(Options{Next: &next, Directory: people})
 	env := &message.Envelope{Account: "keeper"}
 	if err := a.Accept(t.Context(), env, iotest.ErrReader(broken)); err != broken {
 		t.Errorf("in the header: %v", err)
@@ -172,7 +178,7 @@ func TestAcceptStreams(t *testing.T) {
 	const size = 64 << 20
 	body := io.MultiReader(strings.NewReader("From: keeper@light.example\r\n\r\n"), io.LimitReader(zeros{}, size))
 	var n counter
-	a := Acceptor{Next: &n, Directory: people}
+	a := New(Options{Next: &n, Directory: people})
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	if err := a.Accept(t.Context(), &message.Envelope{Account: "keeper"}, body); err != nil {
@@ -197,7 +203,7 @@ func (c *counter) Accept(_ context.Context, _ *message.Envelope, body io.Reader)
 }
 
 func TestPolicy(t *testing.T) {
-	p := Policy{people}
+	p := New(Options{Directory: people})
 	keeper := &smtp.Session{Identity: "keeper"}
 	for _, c := range []struct {
 		session *smtp.Session
@@ -269,7 +275,7 @@ func FuzzAccept(f *testing.F) {
 func BenchmarkAccept(b *testing.B) {
 	in := received + "From: Keeper <keeper@light.example>\r\nTo: doctor@hospital.example\r\nSubject: the lamp\r\n" + strings.Repeat("X-Filler: "+strings.Repeat("z", 100)+"\r\n", 12) + "\r\nbody\r\n"
 	var n counter
-	a := Acceptor{Next: &n, Directory: people, Hostname: "mail.light.example"}
+	a := New(Options{Next: &n, Directory: people, Hostname: "mail.light.example"})
 	env := &message.Envelope{Account: "keeper"}
 	b.SetBytes(int64(len(in)))
 	b.ReportAllocs()
