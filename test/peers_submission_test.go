@@ -77,7 +77,7 @@ func TestMsmtpSubmits(t *testing.T) {
 		t.Run(mechanism, func(t *testing.T) {
 			recipient := "aunt." + strings.Map(letters, mechanism) + "@elsewhere.example"
 			rc := filepath.Join(dir, mechanism)
-			content := fmt.Sprintf("account default\nhost %s\nport %s\nfrom %s\ntls on\ntls_starttls on\ntls_trust_file %s\nauth %s\nuser %[3]s\npassword %s\n",
+			content := fmt.Sprintf("account default\nhost %s\nport %s\nfrom %s\ntls on\ntls_starttls on\ntls_trust_file %s\nauth %s\nuser %[3]s\npassword %[6]s\n",
 				host, port, nurse.Address, d.ready.CA, mechanism, nurse.Password)
 			if mechanism == "external" {
 				content += fmt.Sprintf("tls_cert_file %s\ntls_key_file %s\n", cert, key)
