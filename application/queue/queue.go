@@ -121,7 +121,7 @@ func (l *Lease) Release() { l.spool.release(l) }
 // Config of a queue.
 type Config struct {
 	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
-	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled." default:"128MiB" min:"1MiB"`
+	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments." default:"128MiB" min:"1MiB"`
 	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there." default:"64MiB" min:"1MiB" max:"1GiB" reload:"restart"`
 	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
 }
@@ -149,8 +149,8 @@ const (
 func (o *Options) defaults() {
 	c := &o.Config
 	c.Lifetime = cmp.Or(c.Lifetime, defaultLifetime)
-	c.FreeSpace = cmp.Or(c.FreeSpace, defaultFreeSpace)
 	c.SegmentSize = cmp.Or(c.SegmentSize, defaultSegmentSize)
+	c.FreeSpace = max(cmp.Or(c.FreeSpace, defaultFreeSpace), 2*c.SegmentSize)
 	c.InlineBody = min(cmp.Or(c.InlineBody, defaultInlineBody), maxPiece/2, c.SegmentSize/4)
 	if o.Lifetime == nil {
 		lifetime := c.Lifetime

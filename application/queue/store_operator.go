@@ -78,16 +78,14 @@ func (s *Spool) List(f Filter, after message.ID, limit int) (items []Item, more 
 	limit = min(cmp.Or(max(limit, 0), maxPage), maxPage)
 	for {
 		ids := s.page(f, after, limit+1)
-		for i, id := range ids {
+		for _, id := range ids {
 			item, ok := s.item(f, id)
-			if !ok {
-				continue
-			}
-			if len(items) == limit {
+			if ok && len(items) == limit {
 				return items, true, nil
 			}
-			items = append(items, item)
-			after = ids[i]
+			if ok {
+				items = append(items, item)
+			}
 		}
 		if len(ids) <= limit {
 			return items, false, nil

@@ -99,7 +99,7 @@ func TestReserve(t *testing.T) {
 	}
 	defer w.spool.Close()
 	w.spool.o.Config.FreeSpace = 10 << 10
-	w.disk.SetCapacity(w.disk.Used() + 20<<10)
+	w.disk.SetCapacity(w.disk.Used() + 40<<10)
 	if _, err := w.accept(100, "done1@a.example"); err != nil {
 		t.Error(err)
 	}
@@ -274,9 +274,17 @@ func TestDiskUse(t *testing.T) {
 		if err := w.settle("a.example"); err != nil {
 			t.Fatal(err)
 		}
-		w.spool.work(context.Background())
-		st := w.spool.Stats()
-		if limit := 2*(st.Live+int64(st.Messages)*recordOverhead) + 2*wal.MinSegmentSize; st.Log.Size > limit {
+		var st Stats
+		var limit int64
+		for range 3 { // the log may allocate ahead just when work has ended: then the next round makes up for it
+			w.spool.work(context.Background())
+			st = w.spool.Stats()
+			limit = 2*(st.Live+int64(st.Messages)*recordOverhead) + 2*wal.MinSegmentSize
+			if st.Log.Size <= limit {
+				break
+			}
+		}
+		if st.Log.Size > limit {
 			t.Fatalf("message %d: %d octets of log for %d live, limit %d", i, st.Log.Size, st.Live, limit)
 		}
 	}
