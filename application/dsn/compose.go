@@ -15,14 +15,15 @@ import (
 
 // Composer composes notices in the name of one host; it is a queue.Notifier. It may be used by many at once.
 type Composer struct {
-	Hostname   string          // of this mail system, as in its greeting: Reporting-MTA, Message-ID
-	Postmaster message.Address // who answers for it; zero: postmaster@Hostname
+	Hostname string // of this mail system, as in its greeting: Reporting-MTA, Message-ID
+	Config
+}
 
-	// FullSize is the largest message, in octets, that a notice of failure returns whole where RET=FULL asks for it. RFC 3461 §6.2
-	// lets us choose; 0: none, since the notice may have to cross the thin link that made it necessary.
-	FullSize int64
-	// DoubleBounces tells the postmaster of failures of mail that has nobody to return to (RFC 3461 §5.2).
-	DoubleBounces bool
+// Config says how much a notice tells, and whom. The zero Config returns headers only, and tells senders only.
+type Config struct {
+	FullSize      int64           `unit:"bytes" doc:"Largest message that a notice of failure returns whole where its sender asks for that (RFC 3461 §6.2, RET=FULL); of others the header is returned. 0: of all." default:"0" min:"0"`
+	DoubleBounces bool            `doc:"Tell the postmaster of mail that could neither be delivered nor returned (RFC 3461 §5.2)." default:"true"`
+	Postmaster    message.Address `doc:"Who answers for this mail system: From of notices, and where double bounces go. Default: postmaster at the hostname."`
 }
 
 // Compose composes the notice of a report. Its envelope has the null reverse-path, and the exact size of content, which the caller reads

@@ -170,7 +170,7 @@ func TestDoubleBounce(t *testing.T) {
 	if notice, _ := compose(t, composer, r); notice != nil {
 		t.Error("a notice for a notice")
 	}
-	telling := &Composer{Hostname: "mail.light.example", DoubleBounces: true, FullSize: 1 << 20}
+	telling := &Composer{Hostname: "mail.light.example", Config: Config{DoubleBounces: true, FullSize: 1 << 20}}
 	r.Envelope.Return, r.Open = message.ReturnFull, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(header)), nil }
 	notice, content := compose(t, telling, r)
 	if notice == nil || notice.Recipients[0].Address.String() != "postmaster@mail.light.example" {
@@ -243,7 +243,7 @@ func TestReturnFull(t *testing.T) {
 			if c.change != nil {
 				c.change(r)
 			}
-			full := &Composer{Hostname: "mail.light.example", FullSize: c.size}
+			full := &Composer{Hostname: "mail.light.example", Config: Config{FullSize: c.size}}
 			if c.size == 0 {
 				full.FullSize = r.Size
 			}
@@ -302,7 +302,7 @@ func TestReadFails(t *testing.T) {
 		}
 		return io.NopCloser(io.MultiReader(strings.NewReader("Sub"), errReader{broken})), nil
 	}
-	_, body := (&Composer{Hostname: "mail.light.example", FullSize: 1}).Compose(r)
+	_, body := (&Composer{Hostname: "mail.light.example", Config: Config{FullSize: 1}}).Compose(r)
 	if _, err := io.ReadAll(body); err != broken {
 		t.Error(err)
 	}
@@ -364,7 +364,7 @@ func FuzzCompose(f *testing.F) {
 		r.Header, r.Size = []byte(whole[:max(0, end+4)]), int64(len(whole))
 		r.Envelope.UTF8, r.Envelope.Return = utf8, message.ReturnFull
 		r.Open = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(whole)), nil }
-		_, content := compose(t, &Composer{Hostname: "mail.light.example", FullSize: 1 << 20}, r)
+		_, content := compose(t, &Composer{Hostname: "mail.light.example", Config: Config{FullSize: 1 << 20}}, r)
 		_, parts := parse(t, content)
 		found := groups(t, parts[1].body)
 		if len(found) != 2 || len(found[1][textproto.CanonicalMIMEHeaderKey("Action")]) != 1 {
