@@ -20,7 +20,7 @@ these commands. "bothy customer" is about domains whose mail is held.
 Examples:
 
     bothy domain list
-    bothy domain add mail.clinic.example`
+    bothy domain add clinic.example`
 }
 
 type domainAddCmd struct {
@@ -29,11 +29,11 @@ type domainAddCmd struct {
 
 func (domainAddCmd) Help() string {
 	return `Mail to its postmaster is delivered then, and other mail is refused until somebody has an address there. The first one added is the chief
-domain: what has no domain of its own, such as mail for <postmaster>, is taken to be there.
+domain, before that the domain of the first address: mail for <postmaster> without a domain is for its postmaster.
 
 Examples:
 
-    bothy domain add mail.clinic.example`
+    bothy domain add clinic.example`
 }
 
 func (c *domainAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
@@ -51,7 +51,7 @@ func (domainRemoveCmd) Help() string {
 
 Examples:
 
-    bothy domain remove mail.clinic.example`
+    bothy domain remove old.clinic.example`
 }
 
 func (c *domainRemoveCmd) Run(ctx context.Context, g *globals, std stdio) error {
