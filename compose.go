@@ -338,21 +338,21 @@ func (s *Site) renewCertificate(ctx context.Context) error {
 func (s *Site) followLink(ctx context.Context) error {
 	states, stop := s.link.Watch()
 	defer stop()
-	last := s.link.State()
+	up := false
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case state := <-states:
-			if state == last {
+			if state.Up == up {
 				continue
 			}
-			last = state
+			up = state.Up
 			what := LinkDown
-			if state.Up {
+			if up {
 				what = LinkUp
 			}
-			s.env.Log.Info("link", slog.Bool("up", state.Up), slog.String("why", state.Why))
+			s.env.Log.Info("link", slog.Bool("up", up), slog.String("why", state.Why))
 			s.event(Event{What: what, Text: state.Why})
 		}
 	}
