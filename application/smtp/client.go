@@ -57,7 +57,7 @@ func NewClient(c *Conn, hostname string, t Timeouts) *Client {
 	return &Client{Conn: c, Hostname: hostname, Timeouts: t.or()}
 }
 
-// Greet reads the greeting and sends EHLO, falling back to HELO (RFC 5321 §3.2). A refusal is a Reply.
+// Greet reads the greeting and sends EHLO, falling back to HELO (RFC 5321 §3.2). A refusal is a Reply; see Reply.NoMail.
 func (c *Client) Greet(ctx context.Context) error {
 	if err := c.Conn.begin(ctx); err != nil {
 		return c.fail(ctx, err)
@@ -67,8 +67,8 @@ func (c *Client) Greet(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case r.Code/100 == 3:
-		return c.outOfStep("greeting", r)
+	case r.Positive() && r.Code != 220: // RFC 5321 §4.3.2: a 250 answers what we have not asked yet
+		return c.outOfStep("the connection", r)
 	case !r.Positive():
 		return r
 	}

@@ -69,6 +69,8 @@ func TestClientTranscripts(t *testing.T) {
 		"greet-helo":       {run: once("keeper"), want: "ok\nkeeper: 250 ok\n"},
 		"greet-refused":    {want: "reply: 554 no SMTP service here\n"},
 		"greet-ehlo":       {want: "reply: 550 5.7.1 not you\nof no use\n"},
+		"greet-521":        {want: "reply: 521 host does not accept mail\n"},
+		"greet-250":        {want: "error: smtp: peer out of step: 250 in reply to the connection\nof no use\n"},
 		"greet-closed":     {want: "error: EOF\n"},
 		"data":             {run: twice, want: "ok\nkeeper: 250 2.0.0 taken\nkeeper: 250 2.0.0 taken\n"},
 		"data-lockstep":    {run: once("keeper", "nobody"), want: "ok\nkeeper: 250 taken\nnobody: 550 who?\n"},

@@ -249,10 +249,12 @@ func (s *Session) helo(_ context.Context, arg string) (Reply, error) { return s.
 
 // greet is EHLO and HELO (RFC 5321 §4.1.1.1). The name is checked for its syntax and nothing else: RFC 5321 §4.1.4 forbids
 // to refuse mail because it is not the client's.
+//
+// RFC 5321 §4.1.2 deviation: printers, meters and cameras call themselves "my_printer" or "CAM-", and cannot be taught otherwise.
 func (s *Session) greet(arg string, extended bool) Reply {
 	name, info, _ := strings.Cut(arg, " ")
 	literal := isLiteral(name)
-	if !literal && (info != "" || !isDomain(name)) { // RFC 5321 §4.1.1.1: only a literal may be followed by more
+	if !literal && (info != "" || !isHostName(name)) { // RFC 5321 §4.1.1.1: only a literal may be followed by more
 		return Reply{Code: 501, Text: "want a domain or an address literal"}
 	}
 	s.reset() // RFC 5321 §4.1.4

@@ -153,6 +153,24 @@ func isDomain(s string) bool {
 	return true
 }
 
+// isHostName reports whether s is a name as devices say it in EHLO: a Domain whose labels may hold "_" and begin or end with "-".
+func isHostName(s string) bool {
+	if s == "" || len(s) > 255 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for i := range len(label) {
+			if !isAlnum(label[i]) && label[i] != '-' && label[i] != '_' {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // xtext (RFC 3461 §4): printable ASCII without "+" and "=", which are written "+2B" and "+3D".
 func appendXtext(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
