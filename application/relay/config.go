@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
+
+	"bothy/application/queue"
 )
 
 // Config is how mail leaves. The zero value of each field means its default.
@@ -25,16 +28,28 @@ type Config struct {
 	FirstRetry time.Duration `doc:"Wait after the first failed attempt; it doubles each time (RFC 5321 §4.5.4.1 advises 30m)." default:"5m" min:"10s"`
 	LastRetry  time.Duration `doc:"Longest wait between attempts." default:"4h" min:"1m"`
 
-	Connections          int           `doc:"Most connections in all." default:"50" min:"1"`
-	SmarthostConnections int           `doc:"Most connections to one smarthost." default:"5" min:"1"`
-	MXConnections        int           `doc:"Most connections for one domain." default:"5" min:"1"`
+	Connections          int           `doc:"Most connections in all; a fifth is kept for next hops that have none yet." default:"50" min:"1"`
+	SmarthostConnections int           `doc:"Most connections to one smarthost, or to one server of route.via or route.lan. There are as many as its mail is worth and it bears: one more after each round of messages that went well, half as many after a failure." default:"5" min:"1"`
+	MXConnections        int           `doc:"The same for the mail exchangers of one domain." default:"5" min:"1"`
 	Idle                 time.Duration `doc:"How long a connection stays open for further mail." default:"10s" min:"1s" max:"4m"`
+
+	NextHops map[string]NextHop `doc:"What is different for one next hop, named as in the routes (\"192.0.2.7:25\"), or for one domain whose mail goes to its exchangers (\"partner.example\"). What is not given holds as above."`
 
 	DialTimeout    time.Duration `doc:"Wait for a connection, and again for its TLS handshake." default:"30s" min:"1s"`
 	CommandTimeout time.Duration `doc:"Wait for the greeting and the reply to each command (RFC 5321 §4.5.3.2.1 to §4.5.3.2.3: 5m)." default:"5m" min:"1s"`
 	DataTimeout    time.Duration `doc:"Wait for each block of a message to leave (RFC 5321 §4.5.3.2.5: 3m)." default:"3m" min:"1s"`
 	DoneTimeout    time.Duration `doc:"Wait for the reply to a whole message; cut it short and messages are doubled (RFC 5321 §4.5.3.2.6: 10m)." default:"10m" min:"1m"`
 	Grace          time.Duration `doc:"At a stop, how long a message under way may take to finish." default:"10s"`
+}
+
+// NextHop is what is different for one next hop; the zero value of each field means that nothing is.
+type NextHop struct {
+	Username    string        `doc:"Name to log in with."`
+	Password    string        `doc:"Password for it." secret:"true"`
+	TLS         string        `doc:"As tls above; \"required\" for a domain means that the certificate must name the exchanger." oneof:"required opportunistic none"`
+	Connections int           `doc:"Most connections." min:"1"`
+	FirstRetry  time.Duration `doc:"Wait after the first failed attempt." min:"10s"`
+	LastRetry   time.Duration `doc:"Longest wait between attempts." min:"1m"`
 }
 
 // How a connection is secured.
@@ -44,17 +59,32 @@ const (
 	tlsNone          = "none"
 )
 
+var tlsModes = []string{tlsRequired, tlsOpportunistic, tlsNone}
+
 // CheckConfig reports what is wrong with cfg, by key. It reads CAFile.
 func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	for key, mode := range map[string]string{"tls": cfg.TLS, "via_tls": cfg.ViaTLS} {
-		switch mode {
-		case "", tlsRequired, tlsOpportunistic, tlsNone:
-		default:
+		if mode != "" && !slices.Contains(tlsModes, mode) {
 			report(key, fmt.Errorf("%q is none of \"required\", \"opportunistic\" and \"none\"", mode))
 		}
 	}
 	if (cfg.Username == "") != (cfg.Password == "") {
 		report("password", errors.New("username and password go together"))
+	}
+	for name, hop := range cfg.NextHops {
+		key := fmt.Sprintf("next_hops.%q.", name)
+		if (hop.Username == "") != (hop.Password == "") {
+			report(key+"password", errors.New("username and password go together"))
+		}
+		if _, _, err := net.SplitHostPort(name); err != nil && hop.Username != "" {
+			report(key+"username", errors.New("nobody logs in at mail exchangers: name a server, as host:port"))
+		}
+		if hop.TLS != "" && !slices.Contains(tlsModes, hop.TLS) {
+			report(key+"tls", fmt.Errorf("%q is none of \"required\", \"opportunistic\" and \"none\"", hop.TLS))
+		}
+		if first, last := cfg.retries(name); last < first {
+			report(key+"last_retry", errors.New("shorter than first_retry"))
+		}
 	}
 	if _, err := cfg.roots(); err != nil {
 		report("ca_file", err)
@@ -108,16 +138,34 @@ func (cfg Config) withDefaults() Config {
 // RetryAfter returns how long a message waits after failed attempts (a count, 1 or more) before the next one: FirstRetry, doubling up
 // to LastRetry. RFC 5321 §4.5.4.1 deviation: it advises at least 30 minutes; we start at 5, because greylisting and busy
 // servers want no more, and behind the first doublings there is no difference.
-func (cfg Config) RetryAfter(attempts int) time.Duration {
-	cfg = cfg.withDefaults()
-	wait := cfg.FirstRetry
+func (cfg Config) RetryAfter(attempts int) time.Duration { return cfg.retryAfter("", attempts) }
+
+// retryAfter is RetryAfter for the lane of a next hop.
+func (cfg Config) retryAfter(lane queue.Lane, attempts int) time.Duration {
+	wait, last := cfg.retries(lane.Name())
 	for range attempts - 1 {
-		if wait >= cfg.LastRetry/2 {
-			return cfg.LastRetry
+		if wait >= last/2 {
+			return last
 		}
 		wait *= 2
 	}
-	return min(wait, cfg.LastRetry)
+	return min(wait, last)
+}
+
+// retries are the first and the longest wait for a next hop.
+func (cfg Config) retries(name string) (first, last time.Duration) {
+	cfg = cfg.withDefaults()
+	hop := cfg.NextHops[name]
+	return cmp.Or(hop.FirstRetry, cfg.FirstRetry), cmp.Or(hop.LastRetry, cfg.LastRetry)
+}
+
+// connections is how many a lane may have.
+func (cfg Config) connections(lane queue.Lane) int {
+	most := cfg.SmarthostConnections
+	if lane.Kind() == "mx" {
+		most = cfg.MXConnections
+	}
+	return cmp.Or(cfg.NextHops[lane.Name()].Connections, most)
 }
 
 // serverAddress is a DNS server as host:port.

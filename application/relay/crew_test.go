@@ -102,7 +102,7 @@ func TestLanesWaitForTheLink(t *testing.T) {
 func TestColleagueLooksAgain(t *testing.T) {
 	c, hired := newCrew(t, 10)
 	c.wake("mx/a")
-	c.hire("mx/a")
+	c.begin("mx/a")
 	c.relay.up.Store(false)
 	c.leave((*hired)[0], true)
 	c.relay.up.Store(true)

@@ -38,12 +38,11 @@ func (s *session) full() bool { return s.limits.mails > 0 && s.sent >= s.limits.
 
 const quitTimeout = 2 * time.Second // nothing is lost without the reply to QUIT
 
-// quit takes leave (RFC 5321 §4.1.1.10).
+// quit takes leave (RFC 5321 §4.1.1.10). The connection is still to be closed.
 func (s *session) quit() {
 	ctx, cancel := context.WithTimeout(context.Background(), quitTimeout)
 	defer cancel()
 	s.client.Quit(ctx)
-	s.conn.Close()
 }
 
 // connectHop opens a session with a smarthost, or with a hop of route.via.
@@ -81,7 +80,9 @@ func (r *Relay) open(ctx context.Context, set *settings, h hop) (*session, *fail
 	} else if errors.As(err, &reply) {
 		return nil, &failure{reply: reply, remote: h.name}
 	}
-	return nil, later(4, 2, "%s ended the session before it began: %v", h.name, err)
+	f = later(4, 2, "%s ended the session before it began: %v", h.name, err)
+	f.silent = true
+	return nil, f
 }
 
 // prepare dials, greets, encrypts and logs in. Its error is a *failure, a Reply of the server, or what broke the connection.
@@ -124,7 +125,7 @@ func (r *Relay) dial(ctx context.Context, set *settings, h hop) (net.Conn, error
 	nc, err := r.o.Dial(dialing, "tcp", h.address)
 	if err != nil {
 		f := later(4, 1, "cannot reach %s: %v", h.address, err)
-		f.unreached = !errors.Is(err, syscall.ECONNREFUSED) // a refusal has come over the uplink
+		f.silent, f.unreached = true, !errors.Is(err, syscall.ECONNREFUSED) // a refusal has come over the uplink
 		return nil, f
 	}
 	if !h.implicitTLS() {

@@ -76,7 +76,7 @@ func (r *Relay) exchangers(ctx context.Context, set *settings, domain string) ([
 		return nil, never(550, 1, 2, "the domain %s does not exist; is the address spelt right?", domain)
 	case err != nil: // RFC 5321 §5.1: queued and retried later
 		f := later(4, 3, "DNS did not say where mail for %s goes: %v", domain, err)
-		f.unreached = true
+		f.silent, f.unreached = true, true
 		return nil, f
 	case len(records) == 0:
 		records = []MX{{0, domain}} // RFC 5321 §5.1: the implicit MX
@@ -126,7 +126,7 @@ func (r *Relay) addresses(ctx context.Context, set *settings, hosts []string, t 
 			t.add(never(550, 4, 4, "the mail exchanger %s has no address in DNS", host))
 		case err != nil:
 			f := later(4, 3, "DNS did not give the address of the mail exchanger %s: %v", host, err)
-			f.unreached = true
+			f.silent, f.unreached = true, true
 			t.add(f)
 		}
 		for _, addr := range addrs {

@@ -14,7 +14,8 @@ import (
 type failure struct {
 	reply     smtp.Reply // 4yz: later; 5yz: never
 	remote    string     // who said so; empty: we found out ourselves
-	unreached bool       // nobody answered: the uplink may be the cause
+	silent    bool       // nobody spoke to us: it may pass within seconds
+	unreached bool       // nor did anybody refuse to: the uplink may be the cause
 }
 
 func (f *failure) Error() string { return f.reply.Error() }
@@ -52,6 +53,7 @@ func (t *tally) add(f *failure) {
 		t.passing = f // the most preferred exchanger's: what the operator wants to read
 	default:
 		t.passing.unreached = t.passing.unreached && f.unreached
+		t.passing.silent = t.passing.silent && f.silent
 	}
 }
 
@@ -128,3 +130,33 @@ func parseLimits(params string) limits {
 	}
 	return l
 }
+
+// window is how many connections a lane is worth: what a server bears shows in what becomes of them.
+type window struct {
+	size float64
+	hurt bool // a failure has shown where the bound is
+}
+
+// A lane begins with its second connection in reach, and approaches a bound that it has met before with care.
+const (
+	firstWindow = 2
+	careful     = 1.0 / 8
+)
+
+var newWindow = window{size: firstWindow}
+
+// wider is w after a message that went well: one more for each window full of them, until the first failure.
+func (w window) wider(most int) window {
+	step := 1 / w.size
+	if w.hurt {
+		step *= careful
+	}
+	w.size = min(w.size+step, float64(most))
+	return w
+}
+
+// halved is w after a failure.
+func (w window) halved() window { return window{size: max(w.size/2, 1), hurt: true} }
+
+// workers is how many may work on a lane whose bound is most.
+func (w window) workers(most int) int { return max(1, min(int(w.size), most)) }

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"bothy/application/queue"
 	"bothy/application/smtp"
 )
 
@@ -19,6 +20,64 @@ func TestRetryAfter(t *testing.T) {
 	}
 	if got := (Config{FirstRetry: time.Hour, LastRetry: 90 * time.Minute}).RetryAfter(2); got != 90*time.Minute {
 		t.Errorf("configured: %v", got)
+	}
+}
+
+func TestRetryByNextHop(t *testing.T) {
+	cfg := Config{NextHops: map[string]NextHop{"far.example": {FirstRetry: time.Minute, LastRetry: 3 * time.Minute}, "192.0.2.7:25": {LastRetry: 7 * time.Minute}}}
+	for _, test := range []struct {
+		lane     queue.Lane
+		attempts int
+		want     time.Duration
+	}{
+		{"mx/far.example", 1, time.Minute},
+		{"mx/far.example", 2, 2 * time.Minute},
+		{"mx/far.example", 3, 3 * time.Minute},
+		{"smarthost/192.0.2.7:25", 1, 5 * time.Minute},
+		{"smarthost/192.0.2.7:25", 9, 7 * time.Minute},
+		{"mx/else.example", 9, 4 * time.Hour},
+	} {
+		if got := cfg.retryAfter(test.lane, test.attempts); got != test.want {
+			t.Errorf("%s after %d: %v, want %v", test.lane, test.attempts, got, test.want)
+		}
+	}
+}
+
+// TestWindow: additive increase, one for each window full of messages, multiplicative decrease, within one and the bound.
+func TestWindow(t *testing.T) {
+	w := newWindow
+	messages := func(n int) {
+		for range n {
+			w = w.wider(5)
+		}
+	}
+	if got := w.workers(5); got != 2 {
+		t.Errorf("begins with %d", got)
+	}
+	if messages(3); w.workers(5) != 3 {
+		t.Errorf("after 3 messages %v", w)
+	}
+	if messages(1000); w.workers(5) != 5 || w.workers(3) != 3 {
+		t.Errorf("after a thousand %v", w)
+	}
+	w = w.halved()
+	if got := w.workers(5); got != 2 {
+		t.Errorf("after a failure %d", got)
+	}
+	if messages(5); w.workers(5) != 2 {
+		t.Errorf("grows as fast as before the failure: %v", w)
+	}
+	if messages(20); w.workers(5) != 3 {
+		t.Errorf("does not recover: %v", w)
+	}
+	for range 100 {
+		w = w.halved()
+	}
+	if got := w.workers(5); got != 1 {
+		t.Errorf("after many failures %d", got)
+	}
+	if got := newWindow.workers(1); got != 1 {
+		t.Errorf("beyond the bound: %d", got)
 	}
 }
 
@@ -145,6 +204,11 @@ func TestCheckConfig(t *testing.T) {
 		{Config{DNS: []string{"192.0.2.53", "[2001:db8::53]:5353", "2001:db8::53"}}, ""},
 		{Config{DNS: []string{"ns.provider.example"}}, "dns"},
 		{Config{FirstRetry: 5 * time.Hour}, "last_retry"},
+		{Config{NextHops: map[string]NextHop{"192.0.2.7:25": {Username: "site"}}}, `next_hops."192.0.2.7:25".password`},
+		{Config{NextHops: map[string]NextHop{"far.example": {Username: "site", Password: "x"}}}, `next_hops."far.example".username`},
+		{Config{NextHops: map[string]NextHop{"far.example": {TLS: "maybe"}}}, `next_hops."far.example".tls`},
+		{Config{NextHops: map[string]NextHop{"far.example": {FirstRetry: 5 * time.Hour}}}, `next_hops."far.example".last_retry`},
+		{Config{NextHops: map[string]NextHop{"far.example": {TLS: "required", FirstRetry: time.Minute, Connections: 2}}}, ""},
 	} {
 		keys := ""
 		test.cfg.CheckConfig(func(key string, err error) { keys += key })

@@ -50,7 +50,7 @@ type Options struct {
 	Sent func(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply)
 }
 
-// Relay takes due lanes of the kinds "smarthost" and "mx" to their next hop.
+// Relay takes due lanes of the kinds "smarthost", "mx" and "lan" to their next hop.
 type Relay struct {
 	o   Options
 	set atomic.Pointer[settings]
@@ -69,8 +69,13 @@ type settings struct {
 	resolver  Resolver
 }
 
-// kinds of lane a Relay serves.
-var kinds = []string{"smarthost", "mx"}
+// The kinds of lane a Relay serves.
+var (
+	kinds       = []string{"smarthost", "mx", "lan"}
+	uplinkKinds = []string{"smarthost", "mx"} // those that need the uplink; servers on this side of it have lanes of the kind "lan"
+)
+
+func needsUplink(lane queue.Lane) bool { return slices.Contains(uplinkKinds, lane.Kind()) }
 
 // New returns a relay that goes by cfg. smarthost is the host:port that cfg's username and password are for.
 func New(o Options, cfg Config, smarthost string) (*Relay, error) {
@@ -139,8 +144,11 @@ func (r *Relay) Run(ctx context.Context) error {
 		r.turn(first.Up, first.Why)
 		wg.Go(func() {
 			for state := range states {
-				if state.Up != r.up.Load() {
+				switch {
+				case state.Up != r.up.Load():
 					r.turn(state.Up, state.Why)
+				case state.Up: // the link has proved itself
+					r.crew.settleDoubts()
 				}
 			}
 		})
@@ -170,22 +178,33 @@ func (r *Relay) turn(up bool, why string) {
 	r.flaps.Add(1)
 	if !up {
 		r.o.Log.Info("relay waits for the link", "why", why)
-		for _, kind := range kinds {
+		for _, kind := range uplinkKinds {
 			r.o.Queue.Pause(kind)
 		}
-		r.crew.dismiss()
+		r.crew.dismiss(needsUplink)
 		return
 	}
 	r.o.Log.Info("relay runs", "why", why)
-	for _, kind := range kinds {
+	for _, kind := range uplinkKinds {
 		r.o.Queue.Resume(kind)
 	}
 	r.crew.resume()
 }
 
-// evidence tells the link what a lane that needs it shows of it. The hops of route.via may stand beside us, so they show nothing.
+// runs reports whether lane can be served: the link is up, or it needs none.
+func (r *Relay) runs(lane queue.Lane) bool { return r.up.Load() || !needsUplink(lane) }
+
+// flapsOf counts the changes of the link that lane depends on.
+func (r *Relay) flapsOf(lane queue.Lane) uint64 {
+	if !needsUplink(lane) {
+		return 0
+	}
+	return r.flaps.Load()
+}
+
+// evidence tells the link what a lane that needs it shows of it.
 func (r *Relay) evidence(lane queue.Lane, up bool, why string) {
-	if r.o.Link != nil && (lane.Kind() == "mx" || lane.Name() == r.set.Load().smarthost) {
+	if r.o.Link != nil && needsUplink(lane) {
 		r.o.Link.Evidence(up, "relay: "+why)
 	}
 }
@@ -193,16 +212,16 @@ func (r *Relay) evidence(lane queue.Lane, up bool, why string) {
 // connect opens a session with the next hop of lane.
 func (r *Relay) connect(ctx context.Context, lane queue.Lane) (*session, *failure) {
 	set := r.set.Load()
-	if lane.Kind() == "smarthost" {
-		return r.connectHop(ctx, set, lane.Name())
+	if lane.Kind() == "mx" {
+		return r.connectMX(ctx, set, lane.Name())
 	}
-	return r.connectMX(ctx, set, lane.Name())
+	return r.connectHop(ctx, set, lane.Name())
 }
 
-// retry is when to try again after so many failed attempts. Those that fail together come back together, so that one of them finds
+// retry is when to try lane again after so many failed attempts. Those that fail together come back together, so that one of them finds
 // out for all: jitter is one factor a failure, in [0,1).
-func (r *Relay) retry(attempts int, jitter float64) time.Time {
-	wait := r.set.Load().RetryAfter(attempts)
+func (r *Relay) retry(lane queue.Lane, attempts int, jitter float64) time.Time {
+	wait := r.set.Load().retryAfter(lane, attempts)
 	return r.o.Now().Add(wait + time.Duration((2*jitter-1)*jitterPart*float64(wait)))
 }
 

@@ -42,7 +42,7 @@ type rig struct {
 	failed []string // "bob@far.example 5.1.2", as the notice would say
 }
 
-// lanes routes as package route would: home.example by the smarthost, lan.example via a host beside us, the rest by MX.
+// lanes routes as package route would: home.example by the smarthost, lan.example by a server on this side of the uplink, the rest by MX.
 type lanes struct{}
 
 func (lanes) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
@@ -50,7 +50,7 @@ func (lanes) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	case "home.example":
 		return "smarthost/mail.provider.example:587"
 	case "lan.example":
-		return "smarthost/192.168.1.5:25"
+		return "lan/192.168.1.5:25"
 	}
 	return queue.Lane("mx/" + to.Address.Domain)
 }

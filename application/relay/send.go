@@ -14,11 +14,11 @@ import (
 // send brings one leased message over the open session and settles each recipient by its own reply.
 func (w *worker) send(hard context.Context, lease *queue.Lease) {
 	r, s := w.relay, w.session
-	flaps, reused := r.flaps.Load(), s.sent > 0
+	flaps, reused := r.flapsOf(w.lane), s.sent > 0
 	replies, err := r.transfer(hard, s, lease)
 	answered := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 && reply.Code != closing })
 	over := err != nil || slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code == closing })
-	excused := hard.Err() != nil || flaps != r.flaps.Load()
+	excused := hard.Err() != nil || flaps != r.flapsOf(w.lane)
 	if over {
 		w.drop()
 	}
@@ -30,6 +30,13 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 		r.evidence(w.lane, false, "session lost")
 		r.o.Log.Warn("session lost", "lane", w.lane, "remote", s.remote, "id", lease.Envelope.ID, "err", err)
 	}
+	progress := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code/100 == 2 })
+	switch {
+	case err != nil, over && !excused && !reused:
+		r.crew.blame(w.lane)
+	case progress:
+		r.crew.praise(w.lane)
+	}
 	jitter := r.o.Rand()
 	verdicts := make([]queue.Verdict, len(replies))
 	for i, reply := range replies {
@@ -37,10 +44,10 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 			reply = later(4, 2, "the session with %s was lost: %v", s.remote, err).reply
 		}
 		verdicts[i] = judgeReply(reply, about{
-			smarthost: w.lane.Kind() == "smarthost",
-			progress:  slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code/100 == 2 }),
+			smarthost: w.lane.Kind() != "mx",
+			progress:  progress,
 			again:     over && (excused || reused),
-			retry:     r.retry(lease.Attempts[i]+1, jitter),
+			retry:     r.retry(w.lane, lease.Attempts[i]+1, jitter),
 			remote:    s.remote,
 		})
 	}
@@ -60,8 +67,7 @@ func (w *worker) reckon(answered, over bool) {
 		w.lost++
 	}
 	if s := w.session; s != nil && s.full() {
-		s.quit()
-		w.session = nil
+		w.hangUp()
 	}
 }
 

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -39,7 +40,7 @@ func TestLinkDown(t *testing.T) {
 		n.mu.Unlock()
 		pass(time.Minute)
 		g.accept("three", "bob@far.example")
-		pass(time.Second)
+		pass(secondLook + time.Second)
 		g.left("mx/far.example", 0, 1)
 		hand.Set(false, "pulled out")
 		pass(time.Second)
@@ -125,13 +126,92 @@ func TestLinkLostInSession(t *testing.T) {
 	})
 }
 
-// witness is a Link that is always up and notes what it is told.
-type witness struct{ told []string }
+// TestLanNeedsNoUplink: what goes to a server on this side of the uplink goes whether the link is up or not, and its clock runs.
+func TestLanNeedsNoUplink(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		uplink, hand := link.New("uplink"), new(link.Manual)
+		hand.Set(false, "pulled out")
+		go uplink.Run(t.Context(), hand)
+		x := newRemote(nil)
+		x.during = func() error { time.Sleep(5 * time.Second); return nil }
+		g := newRig(t, &internet{servers: map[string]func(net.Conn){"192.168.1.5:25": x.serve}}, Options{Link: uplink}, plainConfig)
+		defer g.stop()
+		g.accept("one", "bob@lan.example")
+		pass(6 * time.Second)
+		g.expect("192.168.1.5:25 bob 250")
+		g.accept("two", "bob@lan.example")
+		pass(2 * time.Second)
+		hand.Set(true, "plugged in")
+		hand.Set(false, "pulled out") // nor does a flap touch a message under way, or an idle session
+		pass(9 * time.Second)
+		g.expect("192.168.1.5:25 bob 250")
+		g.accept("three", "bob@lan.example")
+		pass(6 * time.Second)
+		g.expect("192.168.1.5:25 bob 250")
+		if got := g.net.dials(); got != "192.168.1.5:25" {
+			t.Errorf("dialled %s", got)
+		}
+	})
+}
+
+// TestSecondLook: a stumble of the link that ends before it counts as down does not park mail until the first retry.
+func TestSecondLook(t *testing.T) {
+	for _, err := range []error{syscall.ECONNREFUSED, syscall.EHOSTUNREACH} {
+		bubble(t, func(t *testing.T) {
+			x := newRemote(nil)
+			n := at(x)
+			n.errs = map[string]error{"mail.provider.example:587": err}
+			g := newRig(t, n, Options{}, plainConfig)
+			defer g.stop()
+			g.accept("one", "bob@home.example")
+			pass(time.Second)
+			g.accept("two", "bob@home.example") // does not make it look sooner
+			pass(time.Second)
+			g.expect("")
+			g.left("smarthost/mail.provider.example:587", 2, 2)
+			if got := n.dials(); got != "mail.provider.example:587" {
+				t.Errorf("dialled %s", got)
+			}
+			n.mu.Lock()
+			n.errs = nil
+			n.mu.Unlock()
+			pass(secondLook)
+			if got := x.taken(); got != "one bob, two bob" {
+				t.Errorf("came: %q", got)
+			}
+		})
+	}
+}
+
+// TestSecondLookAtProof: the link's source has found it up after what we told it: the second look is due.
+func TestSecondLookAtProof(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newRemote(nil)
+		n := at(x)
+		n.errs = map[string]error{"mail.provider.example:587": syscall.EHOSTUNREACH}
+		w := &witness{states: make(chan link.State, 1)}
+		w.states <- link.State{Up: true}
+		g := newRig(t, n, Options{Link: w}, plainConfig)
+		defer g.stop()
+		g.accept("one", "bob@home.example")
+		pass(time.Second)
+		n.mu.Lock()
+		n.errs = nil
+		n.mu.Unlock()
+		w.states <- link.State{Up: true, Why: "probe: it answers"}
+		pass(time.Second)
+		g.expect("mail.provider.example:587 bob 250")
+	})
+}
+
+// witness is a Link that says what is put into states and notes what it is told.
+type witness struct {
+	states chan link.State
+	told   []string
+}
 
 func (w *witness) Watch() (<-chan link.State, func()) {
-	ch := make(chan link.State, 1)
-	ch <- link.State{Up: true}
-	return ch, func() { close(ch) }
+	return w.states, func() { close(w.states) }
 }
 
 func (w *witness) Evidence(up bool, why string) {
@@ -163,12 +243,13 @@ func TestEvidence(t *testing.T) {
 						n.errs[address] = test.err
 					}
 				}
-				w := new(witness)
+				w := &witness{states: make(chan link.State, 1)}
+				w.states <- link.State{Up: true}
 				g := newRig(t, n, Options{Link: w, Resolver: oneExchanger}, plainConfig)
 				g.accept("hello", test.to)
 				pass(time.Minute)
 				g.stop()
-				if got := strings.Join(w.told, " "); got != test.want {
+				if got := strings.Join(slices.Compact(w.told), " "); got != test.want {
 					t.Errorf("told %q, want %q", got, test.want)
 				}
 			})

@@ -11,6 +11,7 @@ import (
 type worker struct {
 	relay   *Relay
 	lane    queue.Lane
+	since   time.Time // when it was hired
 	session *session  // nil: none open
 	lost    int       // sessions in a row that ended before any message got an answer
 	wake    chan bool // while idle: true, there is mail; false, leave
@@ -19,15 +20,15 @@ type worker struct {
 // maxLost sessions in a row without a single answer are the next hop's fault and not a message's.
 const maxLost = 3
 
-// run takes one message of the lane after the other until there is none and the session has been idle long enough. It takes
-// nothing new once ctx has ended, and drops what is under way when hard ends.
+// run takes one message of the lane after the other until there is none and the session has been idle long enough, or until others
+// need its place more. It takes nothing new once ctx has ended, and drops what is under way when hard ends.
 func (w *worker) run(ctx, hard context.Context) {
 	more := true
 	defer func() {
 		w.hangUp()
 		w.relay.crew.leave(w, more)
 	}()
-	for ctx.Err() == nil && w.relay.up.Load() {
+	for ctx.Err() == nil && w.relay.runs(w.lane) {
 		lease, err := w.relay.o.Queue.Lease(w.lane, "relay")
 		switch {
 		case err != nil:
@@ -36,7 +37,9 @@ func (w *worker) run(ctx, hard context.Context) {
 			more = false
 			return
 		case lease != nil:
-			w.carry(ctx, hard, lease)
+			if !w.carry(ctx, hard, lease) || w.relay.crew.yield(w) {
+				return
+			}
 		case w.session == nil || !w.idle(ctx):
 			more = false
 			return
@@ -76,45 +79,81 @@ func (w *worker) nudge(ctx context.Context) {
 	}
 }
 
-// carry brings one leased message to the next hop; where that cannot be reached, it defers the message and all behind it.
-func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) {
+// carry brings one leased message to the next hop; where that cannot be reached, it defers the message and all behind it. False: w is
+// of no use now, and the lane's mail stays due.
+func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 	r := w.relay
 	if w.session == nil {
 		if f, until, ok := r.crew.mourned(w.lane, r.o.Now()); ok && fresh(lease) && !f.reply.Permanent() {
 			w.put(lease, f, until)
-			return
+			return true
 		}
-		if w.lost == maxLost {
-			w.lost = 0
-			w.fail(ctx, lease, later(4, 2, "%d sessions in a row were lost without an answer", maxLost))
-			return
-		}
-		flaps := r.flaps.Load()
-		s, f := r.connect(ctx, w.lane)
+		f := w.connect(ctx)
 		switch {
-		case f == nil:
-			w.meet(s)
-		case ctx.Err() != nil || flaps != r.flaps.Load():
-			lease.Release() // neither the message's fault nor the next hop's
-			return
+		case w.session != nil:
+		case f == nil: // neither the message's fault nor the next hop's
+			lease.Release()
+			return true
+		case w.retreat(f):
+			lease.Release()
+			return false
 		default:
 			w.fail(ctx, lease, f)
-			return
+			return true
 		}
 	}
 	r.crew.grow(w.lane, false)
 	slow := time.AfterFunc(patience, func() { r.crew.grow(w.lane, true) })
 	defer slow.Stop()
 	w.send(hard, lease)
+	return true
+}
+
+// connect opens a session, or says why there is none; nil without a session: we, or the link, broke it off.
+func (w *worker) connect(ctx context.Context) *failure {
+	r := w.relay
+	if w.lost == maxLost {
+		w.lost = 0
+		return later(4, 2, "%d sessions in a row were lost without an answer", maxLost)
+	}
+	flaps := r.flapsOf(w.lane)
+	s, f := r.connect(ctx, w.lane)
+	switch {
+	case f == nil:
+		w.meet(s)
+	case ctx.Err() != nil || flaps != r.flapsOf(w.lane):
+		return nil
+	}
+	return f
 }
 
 // meet starts to use s.
 func (w *worker) meet(s *session) {
 	r := w.relay
 	w.session = s
+	r.crew.opened(w.lane)
 	r.evidence(w.lane, true, s.remote+" answered")
 	if r.crew.revive(w.lane) { // RFC 5321 §4.5.4.1: what waits for this host can now be sent
 		r.o.Queue.Flush(func(l queue.Lane) bool { return l == w.lane })
+	}
+}
+
+// retreat reports whether f says too little to put off a lane for it: others of its sessions are alive, so that w was one too many, or
+// nobody answered, and that for the first time.
+func (w *worker) retreat(f *failure) bool {
+	r := w.relay
+	if f.reply.Permanent() || !r.crew.blame(w.lane) && (!f.silent || !r.crew.doubt(w.lane, f)) {
+		return false
+	}
+	r.o.Log.Info("next hop not reached, its mail stays due", "lane", w.lane, "reply", f.reply.Error())
+	w.testify(f)
+	return true
+}
+
+// testify tells the link what f shows of it.
+func (w *worker) testify(f *failure) {
+	if f.unreached || f.remote != "" {
+		w.relay.evidence(w.lane, f.remote != "", f.reply.Text) // a refusal is an answer too
 	}
 }
 
@@ -123,14 +162,12 @@ func (w *worker) meet(s *session) {
 func (w *worker) fail(ctx context.Context, lease *queue.Lease, f *failure) {
 	r := w.relay
 	r.o.Log.Warn("next hop cannot be used", "lane", w.lane, "reply", f.reply.Error())
-	if f.unreached || f.remote != "" {
-		r.evidence(w.lane, f.remote != "", f.reply.Text) // a refusal is an answer too
-	}
+	w.testify(f)
 	r.crew.mourn(w.lane, f, r.o.Now())
 	jitter := r.o.Rand()
 	for lease != nil {
-		w.put(lease, f, r.retry(tries(lease), jitter))
-		if ctx.Err() != nil || !r.up.Load() {
+		w.put(lease, f, r.retry(w.lane, tries(lease), jitter))
+		if ctx.Err() != nil || !r.runs(w.lane) {
 			return
 		}
 		var err error
@@ -154,17 +191,17 @@ func fresh(lease *queue.Lease) bool { return tries(lease) == 1 }
 
 // hangUp ends the session, politely where the link allows.
 func (w *worker) hangUp() {
-	if w.session != nil && w.relay.up.Load() {
+	if w.session != nil && w.relay.runs(w.lane) {
 		w.session.quit()
-		w.session = nil
 	}
 	w.drop()
 }
 
-// drop ends the session without a word: it is lost, or the link is.
+// drop ends the session without a further word: it is lost, or the link is, or all is said.
 func (w *worker) drop() {
 	if w.session != nil {
 		w.session.conn.Close()
 		w.session = nil
+		w.relay.crew.shut(w.lane)
 	}
 }

@@ -56,6 +56,7 @@ func TestLane(t *testing.T) {
 			"light.example":          "192.0.2.66:25", // never asked: it is local
 			"Bücher.partner.example": "[2001:db8::25]:25",
 		},
+		LAN: map[string]string{".shed.Partner.example": "192.168.1.5:25", "desk.example": "192.168.1.6:25"},
 	})
 	for _, test := range []struct {
 		router  *Router
@@ -78,12 +79,24 @@ func TestLane(t *testing.T) {
 		{hub, message.Address{Local: "a", Domain: "x.deep.partner.example"}, "smarthost/192.0.2.9:25"},
 		{hub, message.Address{Local: "a", Domain: "deep.partner.example"}, "smarthost/192.0.2.8:25"},
 		{hub, message.Address{Local: "a", Domain: "bücher.partner.example"}, "smarthost/[2001:db8::25]:25"},
+		{hub, message.Address{Local: "a", Domain: "x.shed.partner.example"}, "lan/192.168.1.5:25"},
+		{hub, message.Address{Local: "a", Domain: "DESK.example"}, "lan/192.168.1.6:25"},
 		{hub, message.Address{Local: "a", Domain: "notpartner.example"}, "smarthost/mail.provider.example:587"},
 		{hub, message.Address{Local: "a", Domain: "[1.2.3.4]"}, "smarthost/mail.provider.example:587"},
 	} {
 		if got := test.router.Lane(nil, &message.Recipient{Address: test.address}); got != test.want {
 			t.Errorf("%v goes to %s, want %s", test.address, got, test.want)
 		}
+	}
+}
+
+func TestSmarthosts(t *testing.T) {
+	cfg := Config{Smarthost: "a.example:587", SmarthostFallback: []string{"b.example:587", "c.example:25"}}
+	if got := cfg.Smarthosts(); !slices.Equal(got, []string{"a.example:587", "b.example:587", "c.example:25"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := new(Config).Smarthosts(); got != nil {
+		t.Errorf("none are %q", got)
 	}
 }
 
@@ -111,6 +124,11 @@ func TestConfig(t *testing.T) {
 	}{
 		{Config{}, nil},
 		{Config{Smarthost: "mail.provider.example:587", Via: map[string]string{".a.example": "[2001:db8::1]:25"}}, nil},
+		{Config{Smarthost: "a.example:587", SmarthostFallback: []string{"b.example:587"}, LAN: map[string]string{"a.example": "b.example:25"}}, nil},
+		{Config{SmarthostFallback: []string{"b.example:587"}}, []string{"smarthost_fallback"}},
+		{Config{Smarthost: "a.example:587", SmarthostFallback: []string{"b.example"}}, []string{"smarthost_fallback"}},
+		{Config{Via: map[string]string{"a.example": "b.example:25"}, LAN: map[string]string{"a.example": "c.example:25"}}, []string{`lan."a.example"`}},
+		{Config{LAN: map[string]string{"a.example": "b"}}, []string{`lan."a.example"`}},
 		{Config{Smarthost: ":587"}, []string{"smarthost"}},
 		{Config{Smarthost: "2001:db8::1"}, []string{"smarthost"}},
 		{Config{Via: map[string]string{"*.a.example": "b.example:25"}}, []string{`via."*.a.example"`}},

@@ -21,9 +21,11 @@ type Directory interface {
 
 // Config is the site's routes.
 type Config struct {
-	Smarthost string            `doc:"The server that takes all mail that is neither ours nor named in via, as host:port (587 and 465 are for submission, RFC 6409 §3.1, RFC 8314 §3.3). Empty: straight to each domain's mail exchangers." example:"mail.provider.example:587"`
-	Via       map[string]string `doc:"Other next hops by recipient domain: \"partner.example\" is that domain, \".partner.example\" all domains below it; the longest match wins." example:"192.0.2.7:25"`
-	RelayFrom []netip.Prefix    `doc:"Networks whose hosts may send mail to anywhere through the border port without authentication (RFC 5321 §7.9). Best left empty." example:"192.0.2.0/28"`
+	Smarthost         string            `doc:"The server that takes all mail that is neither ours nor named in via or lan, as host:port (587 and 465 are for submission, RFC 6409 §3.1, RFC 8314 §3.3). Empty: straight to each domain's mail exchangers." example:"mail.provider.example:587"`
+	SmarthostFallback []string          `doc:"Servers that take the smarthost's place while it cannot be used, in this order. They are shown the same login, unless relay.next_hops has one for them." example:"mail2.provider.example:587"`
+	Via               map[string]string `doc:"Other next hops by recipient domain: \"partner.example\" is that domain, \".partner.example\" all domains below it; the longest match wins." example:"192.0.2.7:25"`
+	LAN               map[string]string `toml:"lan" doc:"The same for servers on this side of the uplink: their mail goes whether the link is up or not, and what becomes of it says nothing of the link." example:"192.168.1.5:25"`
+	RelayFrom         []netip.Prefix    `doc:"Networks whose hosts may send mail to anywhere through the border port without authentication (RFC 5321 §7.9). Best left empty." example:"192.0.2.0/28"`
 }
 
 // CheckConfig reports what is wrong with cfg, by key.
@@ -33,18 +35,37 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 			report("smarthost", err)
 		}
 	}
-	for domain, hop := range cfg.Via {
-		key := fmt.Sprintf("via.%q", domain)
-		if _, err := message.ParseAddress("postmaster@" + strings.TrimPrefix(domain, ".")); err != nil {
-			report(key, fmt.Errorf("%q is neither a domain nor a dot and a domain", domain))
-		}
+	for _, hop := range cfg.SmarthostFallback {
 		if err := checkHop(hop); err != nil {
-			report(key, err)
+			report("smarthost_fallback", err)
+		}
+	}
+	if cfg.Smarthost == "" && len(cfg.SmarthostFallback) > 0 {
+		report("smarthost_fallback", errors.New("there is no smarthost: set smarthost to the first of them"))
+	}
+	checkHops("via", cfg.Via, report)
+	checkHops("lan", cfg.LAN, report)
+	for domain := range cfg.LAN {
+		if _, twice := cfg.Via[domain]; twice {
+			report(fmt.Sprintf("lan.%q", domain), errors.New("stands in via too"))
 		}
 	}
 	for _, p := range cfg.RelayFrom {
 		if p.IsValid() && p.Bits() == 0 {
 			report("relay_from", errors.New(p.String()+" is everybody: an open relay"))
+		}
+	}
+}
+
+// checkHops checks a table of next hops by domain.
+func checkHops(table string, hops map[string]string, report func(key string, err error)) {
+	for domain, hop := range hops {
+		key := fmt.Sprintf("%s.%q", table, domain)
+		if _, err := message.ParseAddress("postmaster@" + strings.TrimPrefix(domain, ".")); err != nil {
+			report(key, fmt.Errorf("%q is neither a domain nor a dot and a domain", domain))
+		}
+		if err := checkHop(hop); err != nil {
+			report(key, err)
 		}
 	}
 }
@@ -57,12 +78,21 @@ func checkHop(hop string) error {
 	return nil
 }
 
+// Smarthosts are the smarthost and those that take its place, in the order to try them; none when there is no smarthost.
+func (cfg *Config) Smarthosts() []string {
+	if cfg.Smarthost == "" {
+		return nil
+	}
+	return append([]string{cfg.Smarthost}, cfg.SmarthostFallback...)
+}
+
 // Router names the lane of each recipient; it is a queue.Router. The first of these that fits decides:
 //
 //  1. no domain: <postmaster> of this server (RFC 5321 §4.5.1)   mailbox/<our own name>
 //  2. a local domain of the directory                             mailbox/<domain>
 //  3. a domain held for a customer                                odmr/<domain>
-//  4. the domain in Config.Via, else its longest ".suffix" there  smarthost/<host:port>
+//  4. the domain, else its longest ".suffix", in Config.LAN       lan/<host:port>
+//     or in Config.Via                                            smarthost/<host:port>
 //  5. Config.Smarthost, when set                                  smarthost/<host:port>
 //  6. anything else, address literals too                         mx/<domain>, mx/[192.0.2.1]
 //
@@ -76,7 +106,7 @@ type Router struct {
 // routes is a Config made ready for lookups.
 type routes struct {
 	smarthost string
-	via       map[string]string
+	via       map[string]queue.Lane // by domain or .suffix
 	relayFrom []netip.Prefix
 }
 
@@ -94,14 +124,16 @@ func (r *Router) Set(cfg Config) error {
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	via := make(map[string]string, len(cfg.Via))
-	for domain, hop := range cfg.Via {
-		suffix, dot := strings.CutPrefix(domain, ".")
-		key := ascii(message.Address{Local: "x", Domain: strings.ToLower(suffix)})
-		if dot {
-			key = "." + key
+	via := make(map[string]queue.Lane, len(cfg.Via)+len(cfg.LAN))
+	for kind, hops := range map[string]map[string]string{"smarthost/": cfg.Via, "lan/": cfg.LAN} {
+		for domain, hop := range hops {
+			suffix, dot := strings.CutPrefix(domain, ".")
+			key := ascii(message.Address{Local: "x", Domain: strings.ToLower(suffix)})
+			if dot {
+				key = "." + key
+			}
+			via[key] = queue.Lane(kind + hop)
 		}
-		via[key] = hop
 	}
 	relayFrom := make([]netip.Prefix, len(cfg.RelayFrom))
 	for i, p := range cfg.RelayFrom {
@@ -124,16 +156,16 @@ func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 		return queue.Lane("odmr/" + domain)
 	}
 	routes := r.routes.Load()
-	if hop, ok := routes.hop(domain); ok {
-		return queue.Lane("smarthost/" + hop)
+	if lane, ok := routes.hop(domain); ok {
+		return lane
 	}
 	return queue.Lane("mx/" + domain)
 }
 
-// hop is the next hop the configuration names for domain.
-func (r *routes) hop(domain string) (hop string, ok bool) {
-	if hop, ok := r.via[domain]; ok {
-		return hop, true
+// hop is the lane of the next hop that the configuration names for domain.
+func (r *routes) hop(domain string) (lane queue.Lane, ok bool) {
+	if lane, ok := r.via[domain]; ok {
+		return lane, true
 	}
 	if !strings.HasPrefix(domain, "[") {
 		for rest := domain; ; { // the longest suffix first
@@ -142,12 +174,12 @@ func (r *routes) hop(domain string) (hop string, ok bool) {
 				break
 			}
 			rest = rest[dot+1:]
-			if hop, ok := r.via["."+rest]; ok {
-				return hop, true
+			if lane, ok := r.via["."+rest]; ok {
+				return lane, true
 			}
 		}
 	}
-	return r.smarthost, r.smarthost != ""
+	return queue.Lane("smarthost/" + r.smarthost), r.smarthost != ""
 }
 
 // ascii is the domain of a as lower-case A-labels; one that has none stays as it is, and DNS will not know it.
