@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Envelope is what SMTP carries about a message beside its content (RFC 5321 §2.3.1). It is a value:
@@ -19,6 +20,12 @@ type Envelope struct {
 	EnvelopeID  string   // ENVID=, xtext decoded (RFC 3461 §4.4); at most 100 characters
 	Submitter   string   // AUTH=, xtext decoded; "<>" when not known (RFC 4954 §5)
 	Account     string   // the account that submitted it here; empty when it came from another server
+
+	Priority   int8          // MT-PRIORITY=, -9 to 9, the higher first (RFC 6710 §5)
+	RequireTLS bool          // REQUIRETLS: goes to no server that does not prove who it is and promise the same (RFC 8689 §4.2.1)
+	DeliverBy  Deadline      // BY= (RFC 2852 §4)
+	HoldUntil  time.Time     // HOLDUNTIL=, or HOLDFOR= from when it came: not sent before; UTC, whole seconds; zero when not given (RFC 4865 §4.2)
+	HoldFor    time.Duration // HOLDFOR= as given, whole seconds: a notice quotes it (RFC 4865 §5.1.2); 0 when not given
 }
 
 // Clone returns a copy that shares nothing with e.
@@ -32,6 +39,13 @@ type Recipient struct {
 	Address  Address
 	Notify   Notify // NOTIFY= (RFC 3461 §4.1); zero when not given
 	Original string // ORCPT= as given, "type;xtext", at most 500 characters (RFC 3461 §4.2)
+}
+
+// Deadline is the BY parameter of MAIL (RFC 2852 §4): when a message should have reached its recipients. The zero Deadline is none.
+type Deadline struct {
+	At     time.Time // UTC, whole seconds
+	Return bool      // by-mode "R": if it is late it goes back; else "N": it is delivered all the same and the sender is told
+	Trace  bool      // by-trace "T": the sender is told of every relay
 }
 
 // BodyType is the BODY parameter of MAIL.

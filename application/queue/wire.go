@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/smtp"
@@ -38,7 +39,16 @@ const (
 	tagSize
 	tagApart
 	tagRecipient
+	tagPriority // plus priorityBase
+	tagRequireTLS
+	tagDeliverBy // seconds since 1970
+	tagDeliverReturn
+	tagDeliverTrace
+	tagHoldUntil // seconds since 1970
+	tagHoldFor   // seconds
 )
+
+const priorityBase = 10 // makes a priority of RFC 6710 §5 positive
 
 // Tags within a tagRecipient, and within a tagChange of a kindUpdate.
 const (
@@ -191,6 +201,7 @@ func (r *record) appendFields(b []byte) []byte {
 	b = appendString(b, tagAccount, r.Account)
 	b = appendUint(b, tagSize, uint64(r.size))
 	b = appendBool(b, tagApart, r.apart)
+	b = r.appendWishes(b)
 	for i := range r.Recipients {
 		to, w := &r.Recipients[i], waiting{number: uint32(i)}
 		if r.states != nil {
@@ -199,6 +210,27 @@ func (r *record) appendFields(b []byte) []byte {
 		b = appendNested(b, tagRecipient, func(b []byte) []byte { return w.appendTo(b, to) })
 	}
 	return b
+}
+
+// appendWishes adds what the sender asked for beyond delivery; most ask for nothing.
+func (r *record) appendWishes(b []byte) []byte {
+	if r.Priority != 0 {
+		b = appendUint(b, tagPriority, uint64(r.Priority+priorityBase))
+	}
+	b = appendBool(b, tagRequireTLS, r.RequireTLS)
+	b = appendUint(b, tagDeliverBy, seconds(r.DeliverBy.At))
+	b = appendBool(b, tagDeliverReturn, r.DeliverBy.Return)
+	b = appendBool(b, tagDeliverTrace, r.DeliverBy.Trace)
+	b = appendUint(b, tagHoldUntil, seconds(r.HoldUntil))
+	return appendUint(b, tagHoldFor, uint64(max(r.HoldFor, 0)/time.Second))
+}
+
+// seconds is t since 1970; 0 for the zero time, 1 for any before.
+func seconds(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(max(t.Unix(), 1))
 }
 
 func (w *waiting) appendTo(b []byte, to *message.Recipient) []byte {
@@ -357,6 +389,36 @@ func (r *record) set(f field) (err error) {
 		r.apart = v != 0
 	case tagRecipient:
 		err = r.addRecipient(f.value)
+	default:
+		err = r.setWish(f)
+	}
+	return err
+}
+
+func (r *record) setWish(f field) (err error) {
+	var v uint64
+	switch f.tag {
+	case tagPriority:
+		v, err = f.uint(2*priorityBase - 1)
+		r.Priority = int8(v) - priorityBase
+	case tagRequireTLS:
+		v, err = f.uint(1)
+		r.RequireTLS = v != 0
+	case tagDeliverBy:
+		v, err = f.uint(math.MaxInt64)
+		r.DeliverBy.At = time.Unix(int64(v), 0).UTC()
+	case tagDeliverReturn:
+		v, err = f.uint(1)
+		r.DeliverBy.Return = v != 0
+	case tagDeliverTrace:
+		v, err = f.uint(1)
+		r.DeliverBy.Trace = v != 0
+	case tagHoldUntil:
+		v, err = f.uint(math.MaxInt64)
+		r.HoldUntil = time.Unix(int64(v), 0).UTC()
+	case tagHoldFor:
+		v, err = f.uint(math.MaxInt64 / uint64(time.Second))
+		r.HoldFor = time.Duration(v) * time.Second
 	}
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/smtp"
@@ -32,6 +33,15 @@ func randomRecord(dice *rand.Rand) *record {
 	r.Body, r.UTF8, r.Return = message.BodyType(dice.IntN(3)), dice.IntN(2) == 0, message.Return(dice.IntN(3))
 	r.Envelope.Size = number(math.MaxInt64)
 	r.EnvelopeID, r.Submitter, r.Account = text(100), text(300), text(30)
+	moment := func() time.Time {
+		if dice.IntN(2) == 0 {
+			return time.Time{}
+		}
+		return time.Unix(1+dice.Int64N(1<<40), 0).UTC()
+	}
+	r.Priority, r.RequireTLS = int8(dice.IntN(19)-9), dice.IntN(2) == 0
+	r.DeliverBy = message.Deadline{At: moment(), Return: dice.IntN(2) == 0, Trace: dice.IntN(2) == 0}
+	r.HoldUntil, r.HoldFor = moment(), time.Duration(dice.IntN(1_000_000_000))*time.Second
 	var n uint32
 	for range dice.IntN(20) {
 		r.Recipients = append(r.Recipients, message.Recipient{
