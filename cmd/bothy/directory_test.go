@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -170,26 +169,4 @@ func TestCustomerSet(t *testing.T) {
 		{args: "customer set lab --drop-domain lab.example", code: 1, err: "has no domain"},
 		{args: "customer remove lab --account", out: "Removed lab\n", err: note},
 	})
-}
-
-// A message of the list is readable on a narrow terminal, whatever it was answered.
-func TestQueueWidth(t *testing.T) {
-	if got := cut(strings.Repeat("é", 100), replyWidth); len([]rune(got)) != replyWidth || !strings.HasSuffix(got, "é…") {
-		t.Errorf("cut: %q", got)
-	}
-	if got := cut("250 ok", replyWidth); got != "250 ok" {
-		t.Errorf("cut: %q", got)
-	}
-}
-
-// A service manager is told once everything is open, and a refusal by it is an error.
-func TestNotify(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", "")
-	if err := notify("READY=1"); err != nil {
-		t.Error(err)
-	}
-	t.Setenv("NOTIFY_SOCKET", t.TempDir()+"/none")
-	if err := notify("READY=1"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("nobody there: %v", err)
-	}
 }

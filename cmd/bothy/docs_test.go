@@ -32,6 +32,40 @@ func TestDocs(t *testing.T) {
 	}
 }
 
+// TestDocLinks holds that what the manual points to is there, files and headings.
+func TestDocLinks(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, heading := regexp.MustCompile(`\]\(([a-z./]*\.md)?(?:#([^)]*))?\)`), regexp.MustCompile(`(?m)^#+ (.*)$`)
+	gone := regexp.MustCompile(`[^\w\- ]`)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			target := file
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(file), m[1])
+			}
+			there, err := os.ReadFile(target)
+			if err != nil {
+				t.Errorf("%s: %v", filepath.Base(file), err)
+			}
+			found := m[2] == ""
+			for _, h := range heading.FindAllStringSubmatch(string(there), -1) {
+				anchor := strings.ReplaceAll(gone.ReplaceAllString(strings.ToLower(h[1]), ""), " ", "-")
+				found = found || anchor == m[2]
+			}
+			if !found {
+				t.Errorf("%s: %s has no heading for #%s", filepath.Base(file), filepath.Base(target), m[2])
+			}
+		}
+	}
+}
+
 // shown is one use of bothy in a text.
 type shown struct {
 	line    string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -355,6 +356,46 @@ func TestLines(t *testing.T) {
 		if err != nil || string(got) != want {
 			t.Errorf("%.20q (%d): %.40q (%d), want %d, %v", in, len(in), got, len(got), len(want), err)
 		}
+	}
+}
+
+// A message of the list is readable on a narrow terminal, whatever it was answered.
+func TestQueueWidth(t *testing.T) {
+	if got := cut(strings.Repeat("é", 100), replyWidth); len([]rune(got)) != replyWidth || !strings.HasSuffix(got, "é…") {
+		t.Errorf("cut: %q", got)
+	}
+	if got := cut("250 ok", replyWidth); got != "250 ok" {
+		t.Errorf("cut: %q", got)
+	}
+}
+
+// A service manager is told once everything is open, and a refusal by it is an error.
+func TestNotify(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := notify("READY=1"); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", t.TempDir()+"/none")
+	if err := notify("READY=1"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("nobody there: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "bothy") // short, for the socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: dir + "/notify", Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	t.Setenv("NOTIFY_SOCKET", dir+"/notify")
+	if err := notify("READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	if n, err := manager.Read(b); err != nil || string(b[:n]) != "READY=1" {
+		t.Errorf("told %q, %v", b[:n], err)
 	}
 }
 
