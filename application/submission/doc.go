@@ -1,18 +1,24 @@
 // Package submission is what a server does to mail handed in by its own people, and must not do to mail that only passes through.
 //
-//	RFC 6409 §3.3, §4.3: only authenticated accounts submit (530 comes from smtp.Server with Protocol Submission)
-//	RFC 6409 §4.2, §5.1: domains are fully qualified, addresses are addresses, in the envelope and in the header
-//	RFC 6409 §6.1, §6.3: an account sends in its own names only
-//	RFC 6409 §8, §8.2, §8.3, RFC 5322 §3.6: From, Date and Message-ID are there; Bcc and Return-Path are not
-//	RFC 8314 §3.3: implicit TLS beside STARTTLS
+//	RFC 6409 §3.2, §3.3, §4.3, §6.4: who may submit: accounts, listed networks, client certificates; anybody to the postmaster
+//	RFC 6409 §4.2, §5.1:             domains are fully qualified, addresses are addresses, in the envelope and in the header
+//	RFC 6409 §5.2:                   what clients do wrong is counted and logged, within limits
+//	RFC 6409 §6.1, §6.2, §6.3:       as whom an account sends, to whom, and how much
+//	RFC 6409 §8, §8.1, §8.2, §8.3:   From, Sender, Date and Message-ID; addresses without a domain
+//	RFC 6409 §8.8:                   rewriting by exact rules
+//	RFC 5322 §3.6, RFC 5321 §4.4:    fields that may be there once are; Bcc and Return-Path are not
+//	RFC 8314 §3.3:                   implicit TLS beside STARTTLS
 //
-// Left out, all of it optional: adding Sender (RFC 6409 §8.1), transfer encoding (§8.4), signing (§8.5), rewriting of addresses (§8.7,
-// §8.8), correcting a Date that is there (§8.2). Resent- fields pass as they are.
+// Left out: accepting and then bouncing (RFC 6409 §3.2), POP before SMTP (RFC 6409 §3.3; Options.Authorize is the place for it), encryption (RFC
+// 6409 §8.6), CNAMEs (RFC 6409 §8.7), character sets (RFC 6409 §6.5). Transfer encoding (RFC 6409 §8.4) and signing (RFC 6409 §8.5) wait until the
+// message leaves, for only the next hop tells what it needs. Resent- fields pass as they are, if their addresses are whole.
 //
-// Plane: application. machine.go holds the checks and changes, each a row that cites its section; serve.go is the smtp.Policy and the
-// smtp.Acceptor they run behind. Of a message only the header is held in memory, within Acceptor.HeaderSize.
+// Plane: application. wire.go finds and replaces addresses in header fields and reads dates. machine.go holds the checks and changes of a text,
+// each a row that cites its section; machine_address.go what may be done to an address. serve.go is the Agent, an smtp.Policy and an
+// smtp.Acceptor; serve_policy.go who a client is and what it may. faults.go and usage.go are what it remembers, in memory and bounded. Of a
+// message only the header is held, within Config.HeaderSize. docs/submission.md is for people; its table is written by TestConformance.
 //
-// The path of one message: smtp.Server (587, 465) asks Policy at MAIL and RCPT, then hands envelope and body to Acceptor; that reads the
-// header, runs the checks and changes on it, and hands the message on to Next, the queue. The sendmail command's messages come in
-// by the same Acceptor.
+// The path of one message: smtp.Server (587, 465) asks Agent.Mail and Agent.Rcpt, which may complete or rewrite an address; then it hands
+// envelope and body to Agent.Accept; that reads the header, runs the steps on it, and hands the message on to Next, the queue. The
+// sendmail command's messages come in by an Agent of their own, which trusts the user whom the kernel names.
 package submission

@@ -133,7 +133,7 @@ func (r *rewriter) add(from, to string) error {
 		return err
 	default:
 		for _, local := range []string{from, to} {
-			if _, err := message.ParseAddress(local + "@x.example"); err != nil {
+			if _, err := message.ParseAddress(local + "@x.example"); err != nil || strings.Contains(local, "*") { // RFC 6409 §8.8: exact rules only
 				return fmt.Errorf("%q is not a local part", local)
 			}
 		}
