@@ -1,16 +1,19 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
+	"bothy/application/queue"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 )
@@ -20,9 +23,13 @@ type hop struct {
 	name      string // for its certificate, and for people
 	address   string // to dial
 	tls       string // one of the modes of Config.TLS
-	login     bool   // show it our username and password
-	smarthost bool
+	smarthost bool   // or another server that the configuration names
+	username  string // to log in with; empty: no login by password
+	password  string
+	external  bool // show it our certificate
 }
+
+func (h hop) login() bool { return h.username != "" || h.external }
 
 // session is an open connection to a next hop, ready for a message.
 type session struct {
@@ -30,7 +37,10 @@ type session struct {
 	conn   *smtp.Conn
 	remote string
 	limits limits
-	sent   int // transactions
+	known  bool      // we have logged in
+	sent   int       // transactions
+	second bool      // a server preferred to this one could not be used
+	opened time.Time // when
 }
 
 // full reports whether the server takes no further transaction in this session (RFC 9422 §4.1).
@@ -45,20 +55,51 @@ func (s *session) quit() {
 	s.client.Quit(ctx)
 }
 
-// connectHop opens a session with a smarthost, or with a hop of route.via.
-func (r *Relay) connectHop(ctx context.Context, set *settings, address string) (*session, *failure) {
+// hops are the servers that take lane's mail, the preferred first.
+func (set *settings) hops(lane queue.Lane) []string {
+	if lane.Kind() == "smarthost" && len(set.smarthosts) > 0 && lane.Name() == set.smarthosts[0] {
+		return set.smarthosts
+	}
+	return []string{lane.Name()}
+}
+
+// hop is what the configuration says of the server at address.
+func (set *settings) hop(address string) hop {
 	h := hop{name: address, address: address, tls: set.ViaTLS, smarthost: true}
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		h.name = host
 	}
-	if address == set.smarthost {
-		h.tls, h.login = set.TLS, set.Username != "" || len(set.tls.Certificates) > 0
+	if slices.Contains(set.smarthosts, address) {
+		h.tls, h.username, h.password, h.external = set.TLS, set.Username, set.Password, len(set.tls.Certificates) > 0
 	}
-	s, f := r.open(ctx, set, h)
-	if f != nil {
-		return nil, f.ours()
+	own := set.NextHops[address]
+	h.tls = cmp.Or(own.TLS, h.tls)
+	if own.Username != "" {
+		h.username, h.password = own.Username, own.Password
 	}
-	return s, nil
+	return h
+}
+
+// connectHops opens a session with the first server that can be used, those not known to be ill before the others.
+func (r *Relay) connectHops(ctx context.Context, set *settings, addresses []string) (*session, *failure) {
+	var t tally
+	for _, address := range r.health.order(addresses, r.o.Now(), set.DialTimeout) {
+		s, f := r.open(ctx, set, set.hop(address))
+		if f == nil {
+			r.health.well(address)
+			s.second = address != addresses[0]
+			return s, nil
+		}
+		t.add(f.ours())
+		if ctx.Err() != nil {
+			break
+		}
+		if len(addresses) > 1 {
+			r.health.ill(address, r.o.Now())
+			r.o.Log.Warn("smarthost passed over", "address", address, "reply", f.reply.Error())
+		}
+	}
+	return nil, t.result()
 }
 
 // errHandshake wraps what broke a TLS handshake.
@@ -97,7 +138,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 			conn.Close()
 		}
 	}()
-	s := &session{conn: conn, remote: h.name}
+	s := &session{conn: conn, remote: h.name, known: h.login(), opened: r.o.Now()}
 	s.client = smtp.NewClient(conn, r.o.Hostname, smtp.Timeouts{
 		Greeting: set.CommandTimeout, Mail: set.CommandTimeout, Rcpt: set.CommandTimeout, DataInit: set.CommandTimeout, Command: set.CommandTimeout,
 		DataBlock: set.DataTimeout, DataDone: set.DoneTimeout,
@@ -108,7 +149,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 	if err := s.encrypt(ctx, set, h); err != nil {
 		return nil, err
 	}
-	if h.login {
+	if h.login() {
 		if err := s.login(ctx, set, h); err != nil {
 			return nil, err
 		}
@@ -192,7 +233,7 @@ func (set *settings) tlsConfig(h hop) *tls.Config {
 	cfg := set.tls.Clone()
 	cfg.ServerName = h.name
 	cfg.InsecureSkipVerify = h.tls != tlsRequired
-	if !h.login {
+	if !h.external {
 		cfg.Certificates = nil
 	}
 	return cfg
@@ -210,14 +251,14 @@ func (s *session) login(ctx context.Context, set *settings, h hop) error {
 		offered = scramOnly(offered)
 	}
 	mechanism, err := sasl.Choose(offered, channel, sasl.Credentials{
-		Username: set.Username, Password: set.Password, Certificate: channel.TLS != nil && len(set.tls.Certificates) > 0,
+		Username: h.username, Password: h.password, Certificate: channel.TLS != nil && h.external,
 	})
 	if err != nil {
 		return later(7, 0, "no way to log in at %s: %v", h.address, err)
 	}
 	err = s.client.Auth(ctx, mechanism)
 	if errors.As(err, new(smtp.Reply)) {
-		return later(7, 8, "%s refuses the login of %q: %v", h.address, set.Username, err)
+		return later(7, 8, "%s refuses the login of %q: %v", h.address, h.username, err)
 	}
 	return err
 }

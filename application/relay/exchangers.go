@@ -39,7 +39,7 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 					return nil, t.result()
 				}
 				tries++
-				s, f := r.open(ctx, set, hop{name: host, address: netip.AddrPortFrom(addr, r.o.MXPort).String(), tls: tlsOpportunistic})
+				s, f := r.open(ctx, set, hop{name: host, address: netip.AddrPortFrom(addr, r.o.MXPort).String(), tls: cmp.Or(set.NextHops[domain].TLS, tlsOpportunistic)})
 				if f == nil {
 					return s, nil
 				}

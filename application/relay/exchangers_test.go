@@ -195,7 +195,7 @@ func TestNoAnswerIsNeverPermanent(t *testing.T) {
 		for _, connect := range []func() (*session, *failure){
 			func() (*session, *failure) { return r.connectMX(t.Context(), r.set.Load(), "plain.example") },
 			func() (*session, *failure) {
-				return r.connectHop(t.Context(), r.set.Load(), "mail.provider.example:587")
+				return r.connectHops(t.Context(), r.set.Load(), []string{"mail.provider.example:587"})
 			},
 		} {
 			_, f := connect()

@@ -88,11 +88,15 @@ func TestBacklogHoldsUpNobody(t *testing.T) {
 				mass = append(mass, env)
 			}
 		}
-		for _, env := range mass {
-			if err := g.queue.Accept(t.Context(), env, strings.NewReader("Subject: x\r\n\r\nmass\r\n")); err != nil {
-				t.Fatal(err)
-			}
+		var wg sync.WaitGroup
+		for _, env := range mass { // who accept together share a sync
+			wg.Go(func() {
+				if err := g.queue.Accept(t.Context(), env, strings.NewReader("Subject: x\r\n\r\nmass\r\n")); err != nil {
+					t.Error(err)
+				}
+			})
 		}
+		wg.Wait()
 		pass(5 * time.Second)
 		x.taken()
 		for range 3 {

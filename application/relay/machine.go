@@ -68,6 +68,7 @@ func (t *tally) result() *failure {
 // about is what decides on a verdict beside the reply.
 type about struct {
 	smarthost bool      // the reply is a smarthost's
+	stranger  bool      // of ours, and we did not log in there
 	progress  bool      // another recipient of the same transaction was accepted
 	again     bool      // a lost session proves nothing: try at once
 	retry     time.Time // else the next attempt
@@ -80,7 +81,7 @@ func judgeReply(reply smtp.Reply, a about) queue.Verdict {
 	switch {
 	case reply.Code/100 == 2: // RFC 5321 §6.1: theirs now
 		v.Done = true
-	case reply.Permanent() && !tooMany(reply) && !(a.smarthost && aboutLogin(reply)):
+	case reply.Permanent() && !tooMany(reply) && !(a.smarthost && aboutLogin(reply)) && !(a.stranger && !a.progress && aboutUs(reply)):
 		v.Failed = true
 	case a.again, a.progress && tooMany(reply): // RFC 5321 §4.5.3.1.10: the rest in a further transaction, at once
 	default:
@@ -97,6 +98,11 @@ func aboutLogin(r smtp.Reply) bool {
 	}
 	return false
 }
+
+// aboutUs reports whether reply says "not authorized" (RFC 3463 §3.8: X.7.1), as "554 5.7.1 Relay access denied" does. Of a smarthost that
+// does not know who we are, that is a mistake in the configuration more likely than a judgement on the message; to one that does
+// know, it is the latter.
+func aboutUs(r smtp.Reply) bool { return r.Enhanced[1] == 7 && r.Enhanced[2] == 1 }
 
 // tooMany reports whether reply refuses one more recipient, and not this one. RFC 5321 §4.5.3.1.10: 552 in this sense is 452.
 func tooMany(r smtp.Reply) bool {

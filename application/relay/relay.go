@@ -58,15 +58,16 @@ type Relay struct {
 	up    atomic.Bool   // the link
 	flaps atomic.Uint64 // times it went down or came up
 
-	crew crew
+	crew   crew
+	health health
 }
 
 // settings are a Config made ready.
 type settings struct {
-	Config    // with defaults
-	smarthost string
-	tls       *tls.Config
-	resolver  Resolver
+	Config     // with defaults
+	smarthosts []string
+	tls        *tls.Config
+	resolver   Resolver
 }
 
 // The kinds of lane a Relay serves.
@@ -77,8 +78,9 @@ var (
 
 func needsUplink(lane queue.Lane) bool { return slices.Contains(uplinkKinds, lane.Kind()) }
 
-// New returns a relay that goes by cfg. smarthost is the host:port that cfg's username and password are for.
-func New(o Options, cfg Config, smarthost string) (*Relay, error) {
+// New returns a relay that goes by cfg. smarthosts, as host:port, are those that cfg's username and password are for; mail for the lane of
+// the first goes to the next ones while that cannot be used.
+func New(o Options, cfg Config, smarthosts ...string) (*Relay, error) {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
@@ -102,12 +104,12 @@ func New(o Options, cfg Config, smarthost string) (*Relay, error) {
 	}
 	r := &Relay{o: o}
 	r.crew.relay = r
-	return r, r.Set(cfg, smarthost)
+	return r, r.Set(cfg, smarthosts...)
 }
 
 // Set replaces the configuration; sessions that are open end under the old one. What was deferred is tried again, for it may be what
 // the change mends. A cfg with a fault changes nothing.
-func (r *Relay) Set(cfg Config, smarthost string) error {
+func (r *Relay) Set(cfg Config, smarthosts ...string) error {
 	var errs []error
 	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("relay: %s: %w", key, err)) })
 	if len(errs) > 0 {
@@ -123,8 +125,10 @@ func (r *Relay) Set(cfg Config, smarthost string) error {
 	if resolver == nil {
 		resolver = &DNS{Servers: cfg.DNS, Dial: r.o.Dial}
 	}
-	next := &settings{Config: cfg.withDefaults(), smarthost: smarthost, tls: base, resolver: resolver}
+	next := &settings{Config: cfg.withDefaults(), tls: base, resolver: resolver}
+	next.smarthosts = slices.DeleteFunc(slices.Clone(smarthosts), func(address string) bool { return address == "" })
 	if old := r.set.Swap(next); old != nil {
+		r.health.forget()
 		r.crew.forgive()
 		r.o.Queue.Flush(func(l queue.Lane) bool { return slices.Contains(kinds, l.Kind()) })
 	}
@@ -188,6 +192,7 @@ func (r *Relay) turn(up bool, why string) {
 	for _, kind := range uplinkKinds {
 		r.o.Queue.Resume(kind)
 	}
+	r.health.forget()
 	r.crew.resume()
 }
 
@@ -215,7 +220,7 @@ func (r *Relay) connect(ctx context.Context, lane queue.Lane) (*session, *failur
 	if lane.Kind() == "mx" {
 		return r.connectMX(ctx, set, lane.Name())
 	}
-	return r.connectHop(ctx, set, lane.Name())
+	return r.connectHops(ctx, set, set.hops(lane))
 }
 
 // retry is when to try lane again after so many failed attempts. Those that fail together come back together, so that one of them finds

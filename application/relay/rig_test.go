@@ -332,3 +332,9 @@ func (a *authority) issue(t *testing.T, name string) tls.Certificate {
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
+
+// sharedTLS is a server's configuration with a certificate for whatever name.
+func sharedTLS(t *testing.T, ca *authority) *tls.Config {
+	t.Helper()
+	return &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "what.ever.example")}}
+}

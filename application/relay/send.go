@@ -45,6 +45,7 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 		}
 		verdicts[i] = judgeReply(reply, about{
 			smarthost: w.lane.Kind() != "mx",
+			stranger:  !s.known && slices.Contains(r.set.Load().smarthosts, w.lane.Name()),
 			progress:  progress,
 			again:     over && (excused || reused),
 			retry:     r.retry(w.lane, lease.Attempts[i]+1, jitter),
@@ -66,7 +67,8 @@ func (w *worker) reckon(answered, over bool) {
 	case over:
 		w.lost++
 	}
-	if s := w.session; s != nil && s.full() {
+	s := w.session
+	if s != nil && (s.full() || s.second && w.relay.o.Now().Sub(s.opened) >= firstRest) { // the preferred one may be well again
 		w.hangUp()
 	}
 }
