@@ -100,15 +100,12 @@ func ownAuthority(dir string, now time.Time) (*x509.Certificate, *ecdsa.PrivateK
 			return nil, nil, err
 		}
 	}
-	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	ca, err := readCertificate(certFile)
 	if err != nil {
 		return nil, nil, err
 	}
-	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
-	if !ok {
-		return nil, nil, fmt.Errorf("%s: not an ECDSA key", keyFile)
-	}
-	return pair.Leaf, key, nil
+	key, err := readKey(keyFile)
+	return ca, key, err
 }
 
 func template(name string, now time.Time, life time.Duration) *x509.Certificate {
@@ -124,9 +121,13 @@ func template(name string, now time.Time, life time.Duration) *x509.Certificate 
 	}
 }
 
-// issue signs cert with the parent's key, or with its own new one when parentKey is nil, and writes both files, the key first.
+// issue signs cert with the parent's key, or with its own when parentKey is nil, and writes both files, the key first. A key that is there
+// stays: others may have pinned it (`bothy account certificate`).
 func issue(cert, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certFile, keyFile string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := readKey(keyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
 	if err != nil {
 		return err
 	}
@@ -154,6 +155,25 @@ func writeFile(name string, mode fs.FileMode, content []byte) error {
 		return err
 	}
 	return os.Rename(tmp, name)
+}
+
+func readKey(file string) (*ecdsa.PrivateKey, error) {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(content)
+	if block == nil {
+		return nil, fmt.Errorf("%s: no PEM block", file)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if key, ok := key.(*ecdsa.PrivateKey); ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("%s: not an ECDSA key", file)
 }
 
 func readCertificate(file string) (*x509.Certificate, error) {

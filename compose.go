@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -159,6 +160,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	} else {
 		next.customer = &odmr.Customer{
 			Hostname: cfg.Hostname, Config: cfg.Fetch, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
+			TLS:   &tls.Config{Certificates: []tls.Certificate{*next.certificate}, MinVersion: tls.VersionTLS12}, // for EXTERNAL
 			Watch: s.observeCall(), Log: log.With("service", "fetch"), Now: s.env.Now,
 		}
 	}

@@ -3,6 +3,7 @@ package site
 import (
 	"bufio"
 	"context"
+	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"io"
@@ -131,5 +132,8 @@ func TestOwnCertificate(t *testing.T) {
 	later, err := loadCertificate(TLSConfig{}, dir, "mail.site.example", time.Now().Add(leafLifetime-leafRenewal+time.Hour))
 	if err != nil || later.Leaf.SerialNumber.Cmp(first.Leaf.SerialNumber) == 0 {
 		t.Errorf("an old certificate was not renewed (%v)", err)
+	}
+	if err == nil && !first.PrivateKey.(*ecdsa.PrivateKey).Equal(later.PrivateKey) {
+		t.Error("the renewed certificate has another key: who pinned the old one is locked out")
 	}
 }

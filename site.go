@@ -119,10 +119,14 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 			err = errors.Join(err, s.close())
 		}
 	}()
+	// Everybody on this machine may pass to the submission socket in run/ (it is 0666), and list nothing on the way.
 	for _, dir := range []string{cfg.Data, filepath.Dir(cfg.AdminSocket())} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, fmt.Errorf("data: %w", err)
 		}
+	}
+	if err := os.Chmod(filepath.Dir(cfg.AdminSocket()), 0o711); err != nil { // whatever the umask
+		return nil, fmt.Errorf("data: %w", err)
 	}
 	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute}).Open(ctx, cfg.DirectoryFile()); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)

@@ -227,3 +227,35 @@ func TestInvalidConfigStartsNothing(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
+
+// TestFetchWithCertificate: a site without a password calls with its own certificate, which the provider knows by its key (EXTERNAL).
+func TestFetchWithCertificate(t *testing.T) {
+	smtp, calls := peer.FreePort(t), peer.FreePort(t)
+	provider := startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[odmr]\nlisten_tls = [%q]\n", smtp, calls))
+	peer.WaitPort(t, calls)
+	_, port, _ := net.SplitHostPort(calls)
+	ca := filepath.Join(filepath.Dir(provider.file), "data", "tls", "ca.pem")
+	site := startServer(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[fetch]\nprovider = \"localhost:%s\"\ntls = \"implicit\"\nca_file = %q\n", port, ca))
+	own := filepath.Join(filepath.Dir(site.file), "data", "tls", "cert.pem")
+	peer.Eventually(t, 10*time.Second, "the site's certificate", func() bool { _, err := os.Stat(own); return err == nil })
+	bothy(t, "customer", "add", "--config", provider.file, "clinic", "clinic.example")
+	bothy(t, "account", "add", "--config", site.file, "nurse@clinic.example")
+
+	if out, code := peer.Run(t, "", program, "fetch", "--config", site.file); code != 5 {
+		t.Errorf("a certificate nobody knows: exit %d, want 5 (denied)\n%s", code, out)
+	}
+	bothy(t, "account", "certificate", "--config", provider.file, "clinic", own)
+	peer.Eventually(t, 5*time.Second, "the provider to know the certificate", func() bool {
+		_, code := peer.Run(t, "", program, "fetch", "--config", site.file)
+		return code == 3 // no mail
+	})
+	mx := dial(t, smtp)
+	mx.say(t, "250", "EHLO a.example")
+	mx.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")
+	mx.say(t, "250", "RCPT TO:<nurse@clinic.example>")
+	mx.say(t, "354", "DATA")
+	mx.say(t, "250", "Subject: hello\r\n\r\nhello\r\n.")
+	if out, code := peer.Run(t, "", program, "fetch", "--config", site.file); code != 0 || !strings.Contains(out, "1 message") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+}
