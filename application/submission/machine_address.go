@@ -29,9 +29,11 @@ func (a *Agent) resolve(m message.Address) message.Address {
 // complete finds whose address a local part is. RFC 6409 §8: nothing is completed that was not verified to be somebody's.
 func (a *Agent) complete(local string) (m message.Address, ok bool) {
 	if a.Config.Complete && a.Names != nil {
-		m = message.Address{Local: local, Domain: a.Names.Chief()}
-		if m.Domain != "" && len(a.Names.Resolve(m)) > 0 {
-			return m, true
+		for _, name := range []string{local, a.rewriter.locals[strings.ToLower(local)]} {
+			m = message.Address{Local: name, Domain: a.Names.Chief()}
+			if name != "" && m.Domain != "" && len(a.Names.Resolve(m)) > 0 {
+				return m, true
+			}
 		}
 	}
 	if a.Users != nil && a.Users(local) {

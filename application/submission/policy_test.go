@@ -142,7 +142,7 @@ func TestResolve(t *testing.T) {
 		t.Fatal(errs)
 	}
 	for in, want := range map[string]string{
-		"keeper": "keeper@light.example", "doctor": "doctor", "x@sales": "x@sales.light.example", "x@unknown": "x@unknown",
+		"keeper": "keeper@light.example", "KPR": "keeper@light.example", "doctor": "doctor", "x@sales": "x@sales.light.example", "x@unknown": "x@unknown",
 		"KPR@light.example": "keeper@light.example", "kpr@Foo.example": "keeper@foo.example", "kpr@hospital.example": "kpr@hospital.example",
 		"lamp@light.example": "light@foo.example", "lamp@hospital.example": "lamp@hospital.example", "DOCTOR@hospital.example": "doctor@clinic.example",
 		"a@old.example": "a@new.example", "a@sub.old.example": "a@sub.old.example", "a@x.y.foo.example": "a@foo.example", "a@x.b.foo.example": "a@b.example",
