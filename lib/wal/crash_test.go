@@ -7,8 +7,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"bothy/lib/sim"
 	"bothy/lib/wal"
@@ -261,5 +263,87 @@ func TestFull(t *testing.T) {
 				seen.check(t, o)
 			}
 		})
+	}
+}
+
+// slow is a file system whose writes wait.
+type slow struct {
+	wal.FS
+	gate atomic.Pointer[chan struct{}]
+}
+
+// shut makes writes wait until the result is called.
+func (s *slow) shut() (open func()) {
+	gate := make(chan struct{})
+	s.gate.Store(&gate)
+	return func() {
+		s.gate.Store(nil)
+		close(gate)
+	}
+}
+
+type slowFile struct {
+	wal.File
+	fs *slow
+}
+
+func (s *slow) Create(name string) (wal.File, error) {
+	f, err := s.FS.Create(name)
+	return slowFile{f, s}, err
+}
+
+func (f slowFile) WriteAt(p []byte, offset int64) (int, error) {
+	if gate := f.fs.gate.Load(); gate != nil {
+		<-*gate
+	}
+	return f.File.WriteAt(p, offset)
+}
+
+// A segment whose last group is still on its way to the disk is not scanned before it is there.
+func TestScanWaits(t *testing.T) {
+	disk := &slow{FS: sim.NewDisk()}
+	l, err := wal.Open(options(disk), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := l.Commit([]byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	letGo := disk.shut()
+	var want []wal.Position
+	for {
+		p, err := l.Append(make([]byte, 300))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Position.Segment > 1 {
+			break
+		}
+		want = append(want, p.Position)
+		if len(want)%5 == 0 { // the buffer must not fill up
+			letGo()
+			if err := p.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			letGo = disk.shut()
+		}
+	}
+	var got []wal.Position
+	done := make(chan error)
+	go func() {
+		done <- l.Scan(1, func(p wal.Position, _ []byte) error {
+			got = append(got, p)
+			return nil
+		})
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("scanned %d records before they were written: %v", len(got), err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	letGo()
+	if err := <-done; err != nil || !slices.Equal(got[1:], want) {
+		t.Errorf("%v: scanned %v, want %v", err, got, want)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bothy/lib/wal"
 )
@@ -225,5 +226,53 @@ func BenchmarkCommit(b *testing.B) {
 			st := l.Stats()
 			b.ReportMetric(float64(st.Syncs)/float64(b.N), "fsyncs/op")
 		})
+	}
+}
+
+// A hole in the last group that nobody vouches for is torn, and cuts off what stands behind it; once a later group vouches for the place it is
+// damage, and costs one record.
+func TestTornOrDamaged(t *testing.T) {
+	for _, vouched := range []bool{false, true} {
+		o := wal.Options{Dir: t.TempDir(), Linger: time.Hour}
+		l, _ := open(t, o)
+		var group []wal.Pending
+		for i := range 4 {
+			p, err := l.Append(fmt.Appendf(nil, "record %d", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			group = append(group, p)
+		}
+		if err := group[0].Wait(); err != nil {
+			t.Fatal(err)
+		}
+		end := int64(group[3].Position.Offset) + 24
+		if vouched {
+			p, err := l.Commit([]byte("later"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			end = int64(p.Offset) + 24
+		}
+		l.Close()
+		names, err := filepath.Glob(filepath.Join(o.Dir, "*.log"))
+		if err != nil || len(names) == 0 {
+			t.Fatal(names, err)
+		}
+		if err := os.Truncate(names[0], end); err != nil { // as if Close had not been reached
+			t.Fatal(err)
+		}
+		flip(t, names[0], int64(group[1].Position.Offset)+3)
+		damages := 0
+		o.Damaged = func(wal.Damage) { damages++ }
+		want, wantDamages := 1, 0
+		if vouched {
+			want, wantDamages = 4, 1
+		}
+		l, got := open(t, o)
+		if len(got) != want || damages != wantDamages {
+			t.Errorf("vouched %v: %d records, %d damages; want %d, %d", vouched, len(got), damages, want, wantDamages)
+		}
+		l.Close()
 	}
 }
