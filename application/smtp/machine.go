@@ -28,6 +28,7 @@ const (
 	needBare                      // no argument (RFC 5321 §4.1.1)
 
 	noEnhanced // replies carry no enhanced code (RFC 2034 §4)
+	idling     // it brings no mail, so there is no need for many of it
 	heldBack   // the reply may wait for those of the commands behind it (RFC 2920 §3.2)
 )
 
@@ -45,30 +46,57 @@ var commands = []command{
 	{"RCPT", mailing | addressed, needTLS | needIdentity | heldBack, (*Session).rcpt}, // RFC 5321 §4.1.1.3
 	{"DATA", mailing | addressed, needTLS | needIdentity | needBare, (*Session).data}, // RFC 5321 §4.1.1.4
 	{"BDAT", anytime, heldBack, (*Session).bdat},                                      // RFC 3030 §2: it refuses by itself
-	{"RSET", anytime, needTLS | needBare | heldBack, (*Session).rset},                 // RFC 5321 §4.1.1.5
+	{"RSET", anytime, needTLS | needBare | idling | heldBack, (*Session).rset},        // RFC 5321 §4.1.1.5
 	{"QUIT", anytime, needBare, (*Session).quit},                                      // RFC 5321 §4.1.1.10
-	{"EHLO", anytime, noEnhanced, (*Session).ehlo},                                    // RFC 5321 §4.1.1.1
-	{"HELO", anytime, needTLS | noEnhanced, (*Session).helo},                          // RFC 5321 §4.1.1.1
-	{"NOOP", anytime, 0, (*Session).noop},                                             // RFC 5321 §4.1.1.9
+	{"EHLO", anytime, noEnhanced | idling, (*Session).ehlo},                           // RFC 5321 §4.1.1.1
+	{"HELO", anytime, needTLS | noEnhanced | idling, (*Session).helo},                 // RFC 5321 §4.1.1.1
+	{"NOOP", anytime, idling, (*Session).noop},                                        // RFC 5321 §4.1.1.9
 	{"STARTTLS", ready, needBare, (*Session).startTLS},                                // RFC 3207 §4
 	{"AUTH", ready, needTLS, (*Session).auth},                                         // RFC 4954 §4
-	{"VRFY", anytime, needTLS | needIdentity, (*Session).vrfy},                        // RFC 5321 §4.1.1.6
-	{"HELP", anytime, needTLS, (*Session).help},                                       // RFC 5321 §4.1.1.8
+	{"VRFY", anytime, needTLS | needIdentity | idling, (*Session).vrfy},               // RFC 5321 §4.1.1.6
+	{"HELP", anytime, needTLS | idling, (*Session).help},                              // RFC 5321 §4.1.1.8
 	{"EXPN", anytime, needTLS, (*Session).notImplemented},                             // RFC 5321 §4.1.1.7
 	{"SEND", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
 	{"SOML", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
 	{"SAML", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
 	{"TURN", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.1
-	{"ETRN", anytime, 0, (*Session).notImplemented},                                   // RFC 1985 §5
+	{"ETRN", anytime, idling, (*Session).etrn},                                        // RFC 1985 §5: it refuses by itself
 	{"ATRN", anytime, 0, (*Session).notImplemented},                                   // RFC 2645 §5.2.1, where no Extension brings it
 }
 
 // heldCommands is what the protocol Held speaks beside its Extensions; all else is 502 (RFC 2645 §5.4).
 var heldCommands = []command{
-	{"EHLO", anytime, noEnhanced, (*Session).ehlo},     // RFC 2645 §5.1.1
-	{"STARTTLS", ready, needBare, (*Session).startTLS}, // RFC 3207 §4
-	{"AUTH", ready, needTLS, (*Session).auth},          // RFC 2645 §5.1.2
-	{"QUIT", anytime, needBare, (*Session).quit},       // RFC 2645 §5.1.3
+	{"EHLO", anytime, noEnhanced | idling, (*Session).ehlo}, // RFC 2645 §5.1.1
+	{"STARTTLS", ready, needBare, (*Session).startTLS},      // RFC 3207 §4
+	{"AUTH", ready, needTLS, (*Session).auth},               // RFC 2645 §5.1.2
+	{"QUIT", anytime, needBare, (*Session).quit},            // RFC 2645 §5.1.3
+}
+
+// refusingCommands is what a server that takes no mail speaks.
+var refusingCommands = []command{{"QUIT", anytime, needBare, (*Session).quit}}
+
+// table chooses the commands.
+func (srv *Server) table() []command {
+	switch {
+	case srv.Refusal.Code != 0:
+		return refusingCommands
+	case srv.Protocol == Held:
+		return heldCommands
+	}
+	return commands
+}
+
+// unknown is the reply to a verb that is not in the table.
+func (srv *Server) unknown() Reply {
+	switch {
+	case srv.Refusal.Code == 521: // RFC 7504 §3: it goes on saying so
+		return Reply{521, [3]int{5, 3, 2}, srv.Refusal.Text}
+	case srv.Refusal.Code != 0: // RFC 5321 §3.1
+		return replySequence
+	case srv.Protocol == Held: // RFC 2645 §5.4
+		return replyNotHere
+	}
+	return replyUnknown
 }
 
 // find returns the row of verb in the session's table, nil if it has none.
@@ -96,6 +124,10 @@ var (
 	replyNoRcpt    = Reply{554, [3]int{5, 5, 1}, "no valid recipients"}
 	replyNeedTLS   = Reply{530, [3]int{5, 7, 0}, "must issue a STARTTLS command first"}
 	replyNeedAuth  = Reply{530, [3]int{5, 7, 0}, "authentication required"}
+	replyTooManyTo = Reply{452, [3]int{4, 5, 3}, "too many recipients"}
+	replyFull      = Reply{421, [3]int{4, 7, 0}, "too many messages in one session, closing connection"}
+	replyIdle      = Reply{421, [3]int{4, 7, 0}, "too many commands and no mail, closing connection"}
+	replyBinary    = Reply{503, [3]int{5, 5, 1}, "binary message: want BDAT"}
 	replyTooMany   = Reply{421, [3]int{4, 7, 0}, "too many errors, closing connection"}
 	replyShutdown  = Reply{421, [3]int{4, 3, 2}, "service shutting down, closing connection"}
 	replyTimeout   = Reply{421, [3]int{4, 4, 2}, "timeout, closing connection"}

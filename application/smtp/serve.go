@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -27,9 +26,7 @@ func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 	if srv.Identify != nil {
 		s.Identity = srv.Identify(c.Conn)
 	}
-	if s.table = commands; srv.Protocol == Held {
-		s.table = heldCommands
-	}
+	s.table = srv.table()
 	defer c.shrink()
 	defer func() {
 		if fault := recover(); fault != nil { // one session's fault is one session's
@@ -42,7 +39,7 @@ func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 		return err
 	}
 	defer context.AfterFunc(ctx, c.interrupt())()
-	s.say(Reply{Code: 220, Text: srv.Hostname + " ESMTP ready"}) // RFC 5321 §4.3.1
+	s.say(srv.greeting())
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -53,6 +50,14 @@ func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 		err = nil
 	}
 	return err
+}
+
+// greeting is the first reply, without an enhanced code (RFC 2034 §4).
+func (srv *Server) greeting() Reply {
+	if srv.Refusal.Code != 0 {
+		return Reply{Code: srv.Refusal.Code, Text: srv.Hostname + " " + srv.Refusal.Text}
+	}
+	return Reply{Code: 220, Text: srv.Hostname + " ESMTP ready"} // RFC 5321 §4.3.1
 }
 
 // Refuse answers a connection that is not wanted: the reply instead of a greeting (RFC 5321 §3.1), such as 421 for too many
@@ -94,10 +99,7 @@ func (s *Session) step(ctx context.Context) error {
 	}
 	row := s.find(string(verb))
 	if row == nil {
-		if s.server.Protocol == Held { // RFC 2645 §5.4
-			return s.answer(nil, replyNotHere, nil)
-		}
-		return s.answer(nil, replyUnknown, nil)
+		return s.answer(nil, s.server.unknown(), nil)
 	}
 	text := string(arg)
 	reply := s.permit(row, text)
@@ -149,6 +151,9 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 			return s.close(replyTooMany, fmt.Errorf("%w: %d errors, the last was %w", ErrRefused, s.errors, r))
 		}
 	}
+	if row != nil && row.needs&idling != 0 && s.tooIdle() && err == nil {
+		return s.close(replyIdle, fmt.Errorf("%w: %d commands and no mail", ErrRefused, s.idle))
+	}
 	if row == nil || row.needs&noEnhanced == 0 {
 		r = r.enhanced()
 	}
@@ -161,6 +166,19 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 		return nil
 	}
 	return errors.Join(err, s.Conn.flush())
+}
+
+// idlePause is how far apart commands that bring no mail may come for ever: a peer that keeps a session alive is welcome to.
+const idlePause = time.Minute
+
+// tooIdle counts a command that brought no mail.
+func (s *Session) tooIdle() bool {
+	now := time.Now()
+	if now.Sub(s.idled) >= idlePause {
+		s.idle = 0
+	}
+	s.idle, s.idled = s.idle+1, now
+	return s.idle > s.limits.Idle
 }
 
 // say puts r behind what is to be sent.
@@ -196,6 +214,9 @@ func (s *Session) asReply(ctx context.Context, err error, what string) Reply {
 }
 
 func (s *Session) extension(verb []byte) *Extension {
+	if s.server.Refusal.Code != 0 {
+		return nil
+	}
 	for i := range s.server.Extensions {
 		if e := &s.server.Extensions[i]; strings.EqualFold(e.Verb, string(verb)) {
 			return e
@@ -272,38 +293,6 @@ func isLiteral(name string) bool {
 	}
 	_, err := message.ParseAddress("a@" + name)
 	return err == nil
-}
-
-// keywords is the text of the reply to EHLO.
-func (s *Session) keywords() string {
-	srv := s.server
-	var b strings.Builder
-	b.WriteString(srv.Hostname)
-	if srv.Protocol != Held {
-		b.WriteString("\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nSIZE ")
-		b.WriteString(strconv.FormatInt(s.limits.MessageSize, 10))
-	}
-	b.WriteString("\nENHANCEDSTATUSCODES")
-	secure := s.Conn.TLS() != nil
-	if srv.TLS != nil && !secure { // RFC 3207 §4.2
-		b.WriteString("\nSTARTTLS")
-	}
-	if srv.Auth != nil {
-		mechanisms := srv.Auth.Mechanisms(s.channel())
-		switch {
-		case srv.Protocol == Held, len(mechanisms) > 0 && (secure || !srv.RequireTLS):
-			b.WriteString("\nAUTH") // RFC 2645 §5.1.1: always there, if only to say that there is nothing before TLS
-			for _, m := range mechanisms {
-				b.WriteString(" " + m)
-			}
-		}
-	}
-	for _, e := range srv.Extensions {
-		if e.Keyword != "" {
-			b.WriteString("\n" + e.Keyword)
-		}
-	}
-	return b.String()
 }
 
 // channel is what SASL may know of the connection.

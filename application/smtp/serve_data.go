@@ -19,6 +19,9 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 	if s.state == mailing { // RFC 5321 §3.3, RFC 2920 §3.2
 		return replyNoRcpt, nil
 	}
+	if s.env.Body == message.BodyBinary { // RFC 3030 §3
+		return replyBinary, nil
+	}
 	s.say(Reply{Code: 354, Text: "start mail input; end with <CRLF>.<CRLF>"})
 	if err := s.Conn.flush(); err != nil {
 		return Reply{}, err
@@ -172,6 +175,7 @@ type body struct {
 	last    bool  // it is the last chunk
 	ends    lineEnds
 
+	bareOK   bool // a CR or LF may stand alone
 	header   headerScan
 	over     bool          // all of it was found
 	aborted  bool          // the client went on to something else between chunks
@@ -182,8 +186,9 @@ type body struct {
 }
 
 func (s *Session) newBody(ctx context.Context) *body {
-	b := &body{s: s, ctx: ctx, env: s.env, patience: s.limits.DataTimeout}
+	b := &body{s: s, ctx: ctx, env: s.env, patience: s.limits.DataTimeout, bareOK: s.server.AllowBareNewlines}
 	if s.env != nil {
+		b.bareOK = b.bareOK || s.env.Body == message.BodyBinary // RFC 3030 §3: octets, not lines
 		s.env.ID = message.NewID(s.now())
 		b.head = s.received()
 	}
@@ -299,7 +304,7 @@ func (b *body) check() {
 	case b.refusal.Code != 0:
 	case b.size > b.s.limits.MessageSize: // RFC 1870 §6.3
 		b.refusal = replyTooBig
-	case (b.dots.bare || b.ends.bare) && !b.s.server.AllowBareNewlines:
+	case (b.dots.bare || b.ends.bare) && !b.bareOK:
 		b.refusal = replyBareText
 	case b.header.received > maxReceived: // RFC 5321 §6.3
 		b.refusal = replyLoop
@@ -330,7 +335,7 @@ func (b *body) nextChunk() {
 	s := b.s
 	if b.last {
 		b.over = true
-		if b.ends.cr && !s.server.AllowBareNewlines { // the message ends with a lone CR
+		if b.ends.cr && !b.bareOK { // the message ends with a lone CR
 			b.refusal = replyBareText
 		}
 		return

@@ -21,10 +21,17 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 	if err != nil || path.Domain == "" && path.Local != "" {
 		return badPath(err, 7, "sender"), nil
 	}
+	if s.mails++; s.limits.Mails > 0 && s.mails > s.limits.Mails { // RFC 9422 §4.1: the refused ones count too
+		return replyFull, nil
+	}
 	env := &message.Envelope{ReversePath: path, Account: s.Identity}
-	if r := s.parameters(rest, mailParameters, env); r.Code != 0 {
+	if r := s.parameters(rest, mailParameters, env, nil); r.Code != 0 {
 		return r, nil
 	}
+	if r := s.consistent(env); r.Code != 0 {
+		return r, nil
+	}
+	asked := s.mayRaise(env)
 	if !env.UTF8 && !path.IsASCII() { // RFC 6531 §3.5
 		return Reply{550, [3]int{5, 6, 7}, "non-ASCII sender without SMTPUTF8"}, nil
 	}
@@ -39,7 +46,10 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 			}
 		}
 	}
-	s.env, s.state = env, mailing
+	if env.Priority != asked { // RFC 6710 §4.1
+		reply.Enhanced, reply.Text = [3]int{2, 3, 6}, strconv.Itoa(int(env.Priority))+" is the priority here"
+	}
+	s.env, s.state, s.idle = env, mailing, 0
 	return reply, nil
 }
 
@@ -53,16 +63,19 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 	if err != nil || path.IsNull() {
 		return badPath(err, 3, "recipient"), nil
 	}
-	if r := s.parameters(rest, rcptParameters, s.env); r.Code != 0 {
+	to := message.Recipient{Address: path}
+	if r := s.parameters(rest, rcptParameters, s.env, &to); r.Code != 0 {
 		return r, nil
 	}
 	if !s.env.UTF8 && !path.IsASCII() { // RFC 6531 §3.5
 		return Reply{553, [3]int{5, 6, 7}, "non-ASCII recipient without SMTPUTF8"}, nil
 	}
 	if len(s.env.Recipients) >= s.limits.Recipients { // RFC 5321 §4.5.3.1.10
-		return Reply{452, [3]int{4, 5, 3}, "too many recipients"}, nil
+		return replyTooManyTo, nil
 	}
-	to := message.Recipient{Address: path}
+	if !s.admitDomain(path.Domain) {
+		return Reply{452, [3]int{4, 5, 3}, "too many recipient domains in one session"}, nil
+	}
 	reply := Reply{250, [3]int{2, 1, 5}, "recipient ok"}
 	if s.server.Policy != nil {
 		if err := s.server.Policy.Rcpt(ctx, s, s.env, &to); err != nil {
@@ -76,6 +89,22 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 	}
 	s.state = addressed
 	return reply, nil
+}
+
+// admitDomain counts the recipients' domains of the session where they are limited (RFC 9422 §4.3).
+func (s *Session) admitDomain(domain string) bool {
+	most := s.limits.RecipientDomains
+	if most == 0 || s.domains[domain] {
+		return true
+	}
+	if len(s.domains) >= most {
+		return false
+	}
+	if s.domains == nil {
+		s.domains = make(map[string]bool)
+	}
+	s.domains[domain] = true
+	return true
 }
 
 // badPath refuses a path; detail is that of RFC 3463 §3.2: X.1.3 a bad destination, X.1.7 a bad sender.
@@ -92,106 +121,4 @@ func cutPrefixFold(s, prefix string) (rest string, ok bool) {
 		return s, false
 	}
 	return s[len(prefix):], true
-}
-
-// keyword is one parameter that MAIL or RCPT may carry.
-type keyword struct {
-	name string
-	take func(s *Session, env *message.Envelope, p parameter) Reply // the zero Reply: taken
-}
-
-var mailParameters = []keyword{
-	{"SIZE", takeSize},     // RFC 1870 §6
-	{"BODY", takeBody},     // RFC 6152 §2
-	{"SMTPUTF8", takeUTF8}, // RFC 6531 §3.4
-	{"AUTH", takeAuth},     // RFC 4954 §5; offered or not, a refusal would be ours to explain
-}
-
-var rcptParameters []keyword
-
-// parameters reads the parameters behind a path (RFC 5321 §4.1.1.11).
-func (s *Session) parameters(rest string, known []keyword, env *message.Envelope) Reply {
-	var seen uint
-	for {
-		p, after, end, ok := cutParameter(rest)
-		switch {
-		case end:
-			return Reply{}
-		case !ok:
-			return Reply{501, [3]int{5, 5, 4}, "bad syntax of parameters"}
-		}
-		i := slices.IndexFunc(known, func(k keyword) bool { return k.name == p.keyword })
-		switch {
-		case i < 0 || !s.Extended: // after HELO no extension was agreed on (RFC 5321 §2.2.1)
-			return Reply{555, [3]int{5, 5, 4}, "parameter not recognized"}
-		case seen&(1<<i) != 0:
-			return Reply{501, [3]int{5, 5, 4}, "parameter given twice"}
-		}
-		seen |= 1 << i
-		if r := known[i].take(s, env, p); r.Code != 0 {
-			return r
-		}
-		rest = after
-	}
-}
-
-func badValue(keyword string) Reply {
-	return Reply{501, [3]int{5, 5, 4}, "bad value of " + keyword}
-}
-
-func takeSize(s *Session, env *message.Envelope, p parameter) Reply {
-	if !isDigits(p.value) || len(p.value) > 20 { // RFC 1870 §4: 1*20DIGIT
-		return badValue(p.keyword)
-	}
-	size, err := strconv.ParseInt(p.value, 10, 64)
-	if err != nil || size > s.limits.MessageSize { // RFC 1870 §6.1
-		return replyTooBig
-	}
-	env.Size = size
-	return Reply{}
-}
-
-func takeBody(_ *Session, env *message.Envelope, p parameter) Reply {
-	switch {
-	case strings.EqualFold(p.value, "7BIT"):
-		env.Body = message.Body7Bit
-	case strings.EqualFold(p.value, "8BITMIME"):
-		env.Body = message.Body8Bit
-	case strings.EqualFold(p.value, "BINARYMIME"): // RFC 3030 §3, not offered
-		return Reply{555, [3]int{5, 5, 4}, "BODY=BINARYMIME not implemented"}
-	default:
-		return badValue(p.keyword)
-	}
-	return Reply{}
-}
-
-func takeUTF8(_ *Session, env *message.Envelope, p parameter) Reply {
-	if p.hasValue { // RFC 6531 §3.4
-		return badValue(p.keyword)
-	}
-	env.UTF8 = true
-	return Reply{}
-}
-
-func takeAuth(_ *Session, env *message.Envelope, p parameter) Reply {
-	mailbox, ok := parseXtext(p.value)
-	if !p.hasValue || !ok {
-		return badValue(p.keyword)
-	}
-	if mailbox != "<>" {
-		if _, err := message.ParseAddress(mailbox); err != nil {
-			return badValue(p.keyword)
-		}
-	}
-	env.Submitter = mailbox
-	return Reply{}
-}
-
-func isDigits(s string) bool {
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return s != ""
 }

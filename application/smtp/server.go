@@ -26,6 +26,7 @@ type Server struct {
 	Policy     Policy        // who may send what to whom; nil: everybody everything
 	Accept     Acceptor      // who keeps the mail; nil: nobody, 554 for all of it
 	Extensions []Extension   // further verbs, such as ATRN
+	Offer      Offer         // further keywords of EHLO; each binds the rest of the program
 	Limits     Limits
 	Log        *slog.Logger     // nil: no log
 	Now        func() time.Time // nil: time.Now
@@ -37,6 +38,15 @@ type Server struct {
 	// ShowSubmitter puts the client's name and address in the Received field of the protocol Submission too. Without it
 	// the field does not tell where the person sits (RFC 5321 §4.4 deviation: it says SHOULD).
 	ShowSubmitter bool
+
+	// Refusal, where it is not zero, greets in place of 220: the host takes no mail from anybody (521, RFC 7504 §3), or none from those
+	// who come here (554, RFC 5321 §3.1). All but QUIT is refused.
+	Refusal Reply
+
+	// Etrn starts the queue of a node for the protocol Relay: a domain, "@" with one for it and all below, or "#" with the name of a
+	// queue (RFC 1985 §5.3). It decides whether the session may, returns at once, and answers 250 to 253, 458 or 459 (RFC 1985
+	// §5.1). Nil: ETRN is not offered.
+	Etrn func(ctx context.Context, s *Session, node string) Reply
 
 	// Identify names the account of a peer that the operating system vouches for, such as the user at the other end of a unix
 	// socket; empty when it cannot. Nil: peers log in with AUTH.
@@ -55,25 +65,31 @@ const (
 
 // Limits are the bounds of one session; the zero value of each means its default.
 type Limits struct {
-	MessageSize    int64         `unit:"bytes" doc:"Largest message (RFC 1870 §3; at least 64 KiB, RFC 5321 §4.5.3.1.7)." default:"50MB"`
-	Recipients     int           `doc:"Most recipients of one message (RFC 5321 §4.5.3.1.8: at least 100)." default:"1000" min:"100"`
-	CommandTimeout time.Duration `doc:"Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes)." default:"5m"`
-	DataTimeout    time.Duration `doc:"Longest silence inside message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
-	DataRate       int64         `unit:"bytes" doc:"Slowest transfer of message data borne for longer than data_timeout, octets a second." default:"64"`
-	Errors         int           `doc:"Commands refused for good (5yz) since the last accepted message before 421 closes the session." default:"50"`
-	AuthFailures   int           `doc:"Failed AUTH commands before 421 closes the session (RFC 4954 §9: at least 3)." default:"3" min:"3"`
+	MessageSize      int64         `unit:"bytes" doc:"Largest message (RFC 1870 §3; at least 64 KiB, RFC 5321 §4.5.3.1.7)." default:"50MB"`
+	Recipients       int           `doc:"Most recipients of one message (RFC 5321 §4.5.3.1.8: at least 100)." default:"1000" min:"100"`
+	CommandTimeout   time.Duration `doc:"Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes)." default:"5m"`
+	DataTimeout      time.Duration `doc:"Longest silence inside message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
+	DataRate         int64         `unit:"bytes" doc:"Slowest transfer of message data borne for longer than data_timeout, octets a second." default:"64"`
+	Errors           int           `doc:"Commands refused for good (5yz), RCPT for unknown recipients among them, since the last accepted message before 421 closes the session." default:"50"`
+	Idle             int           `doc:"Commands in a row that bring no mail (NOOP, RSET, VRFY, HELP, EHLO, ETRN) before 421 closes the session; those a minute apart do not count." default:"100" min:"20"`
+	Mails            int           `doc:"Most MAIL commands of one session, 0 for no limit (RFC 9422 §4.1 MAILMAX)." default:"0"`
+	RecipientDomains int           `doc:"Most different domains of recipients in one session, 0 for no limit (RFC 9422 §4.3 RCPTDOMAINMAX)." default:"0"`
+	AuthFailures     int           `doc:"Failed AUTH commands before 421 closes the session (RFC 4954 §9: at least 3)." default:"3" min:"3"`
 }
 
 // or fills in defaults.
 func (l Limits) or() Limits {
 	return Limits{
-		MessageSize:    cmp.Or(l.MessageSize, 50_000_000),
-		Recipients:     cmp.Or(l.Recipients, 1000),
-		CommandTimeout: cmp.Or(l.CommandTimeout, 5*time.Minute),
-		DataTimeout:    cmp.Or(l.DataTimeout, 3*time.Minute),
-		DataRate:       cmp.Or(l.DataRate, 64),
-		Errors:         cmp.Or(l.Errors, 50),
-		AuthFailures:   cmp.Or(l.AuthFailures, 3),
+		MessageSize:      cmp.Or(l.MessageSize, 50_000_000),
+		Recipients:       cmp.Or(l.Recipients, 1000),
+		CommandTimeout:   cmp.Or(l.CommandTimeout, 5*time.Minute),
+		DataTimeout:      cmp.Or(l.DataTimeout, 3*time.Minute),
+		DataRate:         cmp.Or(l.DataRate, 64),
+		Errors:           cmp.Or(l.Errors, 50),
+		Idle:             cmp.Or(l.Idle, 100),
+		Mails:            l.Mails,
+		RecipientDomains: l.RecipientDomains,
+		AuthFailures:     cmp.Or(l.AuthFailures, 3),
 	}
 }
 
@@ -136,6 +152,10 @@ type Session struct {
 	env      *message.Envelope // of the open transaction
 	chunk    *body             // the message BDAT is sending
 	errors   int               // 5yz since the last accepted message
+	mails    int               // MAIL commands, whatever became of them
+	domains  map[string]bool   // of recipients, where they are limited
+	idle     int               // commands in a row that brought no mail
+	idled    time.Time         // when the last of them came
 	failures int               // of AUTH
 	authed   bool              // by AUTH
 }

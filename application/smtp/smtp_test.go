@@ -63,13 +63,36 @@ func (show) Accept(_ context.Context, env *message.Envelope, body io.Reader) err
 	}
 	text := fmt.Sprintf("from <%s> body=%s utf8=%t size=%d submitter=%s account=%s", ascii(env.ReversePath), env.Body, env.UTF8,
 		env.Size, env.Submitter, env.Account)
+	if wishes := wishes(env); wishes != "" {
+		text += "\n" + wishes
+	}
 	for _, to := range env.Recipients {
 		text += fmt.Sprintf("\nto <%s>", ascii(to.Address))
+		if to.Notify != 0 || to.Original != "" {
+			text += fmt.Sprintf(" notify=%s original=%s", to.Notify, strings.Trim(strconv.QuoteToASCII(to.Original), `"`))
+		}
 	}
 	for line := range strings.Lines(string(content)) {
 		text += "\n" + strings.Trim(strconv.QuoteToASCII(line), `"`)
 	}
 	return Reply{250, [3]int{2, 0, 0}, text}
+}
+
+// wishes tells what an envelope asks for beyond delivery.
+func wishes(env *message.Envelope) string {
+	var words []string
+	say := func(given bool, format string, values ...any) {
+		if given {
+			words = append(words, fmt.Sprintf(format, values...))
+		}
+	}
+	say(env.Return != 0, "ret=%s", env.Return)
+	say(env.EnvelopeID != "", "envid=%q", env.EnvelopeID)
+	say(env.Priority != 0, "priority=%d", env.Priority)
+	say(env.RequireTLS, "requiretls")
+	say(!env.DeliverBy.At.IsZero(), "by=%s return=%t trace=%t", env.DeliverBy.At.Format(time.RFC3339), env.DeliverBy.Return, env.DeliverBy.Trace)
+	say(!env.HoldUntil.IsZero(), "hold=%s for=%s", env.HoldUntil.Format(time.RFC3339), env.HoldFor)
+	return strings.Join(words, " ")
 }
 
 func ascii(a message.Address) string { return strings.Trim(strconv.QuoteToASCII(a.String()), `"`) }
@@ -259,6 +282,22 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Limits.Recipients = 3
 		case "turn":
 			srv.Auth = guard{}
+		case "offer":
+			srv.Offer, srv.Accept = everything, show{}
+		case "offer_starttls":
+			srv.Offer, srv.Accept, srv.TLS = everything, show{}, config
+		case "offer_submission":
+			srv.Protocol, srv.Auth, srv.Offer, srv.Accept = Submission, guard{}, everything, show{}
+		case "offer_limits":
+			srv.Offer.Limits, srv.Limits.Mails, srv.Limits.RecipientDomains = true, 3, 2
+		case "etrn":
+			srv.Etrn = func(_ context.Context, _ *Session, node string) Reply { return queues[node] }
+		case "refusing_host":
+			srv.Refusal, srv.Extensions = Reply{Code: 521, Text: "does not accept mail"}, []Extension{{Verb: "ATRN", Keyword: "ATRN", Run: turn}}
+		case "refusing_peer":
+			srv.Refusal = Reply{Code: 554, Text: "no mail from your network"}
+		case "idle":
+			srv.Limits.Idle = 5
 		case "small":
 			srv.Limits.MessageSize = 1000
 		}
@@ -267,6 +306,19 @@ func TestServerTranscripts(t *testing.T) {
 		}
 		return transcript.WithTLS(serve(t, srv), func(c net.Conn) *tls.Conn { return tls.Client(c, testTLSClient) })
 	})
+}
+
+// everything is an Offer of all there is.
+var everything = Offer{
+	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
+}
+
+// queues is what ETRN finds.
+var queues = map[string]Reply{
+	"sigurd.example":  {250, [3]int{2, 0, 0}, "OK, queuing for node sigurd.example started"},
+	"@mysoft.example": {253, [3]int{2, 0, 0}, "OK, 14 pending messages for node @mysoft.example started"},
+	"#uucp":           {251, [3]int{2, 0, 0}, "OK, no messages waiting for node #uucp"},
+	"foo.example":     {459, [3]int{4, 0, 0}, "Node foo.example not allowed: not yours"},
 }
 
 // turn is ATRN as little as can be.

@@ -3,6 +3,7 @@ package smtp
 import (
 	"crypto/tls"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"bothy/application/message"
@@ -36,6 +37,9 @@ func (t trace) appendReceived(b []byte) []byte {
 	// RFC 5321 §4.4: one path or none; more of them would show each recipient the others (§7.2).
 	if len(t.env.Recipients) == 1 && t.env.Recipients[0].Address.Domain != "" {
 		b = appendPath(append(b, "\r\n\tfor "...), t.env.Recipients[0].Address)
+	}
+	if t.env.Priority != 0 { // RFC 6710 §4.1
+		b = strconv.AppendInt(append(b, "\r\n\tpriority "...), int64(t.env.Priority), 10)
 	}
 	b = append(b, ";\r\n\t"...)
 	return append(t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), "\r\n"...)

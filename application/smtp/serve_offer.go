@@ -1,0 +1,148 @@
+package smtp
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Offer is what a Server lists in its reply to EHLO beyond what this package does by itself. Each is a promise that whoever keeps
+// the mail and sends it on honours the fields named here; the zero Offer promises nothing. The protocol Held offers none of it.
+type Offer struct {
+	// DSN is RFC 3461: message.Envelope.Return and EnvelopeID, message.Recipient.Notify and Original.
+	DSN bool
+	// BinaryMIME is RFC 3030 §3: Envelope.Body may be BodyBinary, whose text has no lines: lone CRs and LFs, and NULs.
+	BinaryMIME bool
+	// Limits lists LIMITS with what Limits says (RFC 9422 §4). It concerns nobody but this package.
+	Limits bool
+	// RequireTLS is RFC 8689: Envelope.RequireTLS. It is listed under TLS only.
+	RequireTLS bool
+	// Priority is the name of the Priority Assignment Policy, such as "MIXER", at most 20 letters, digits and "-_." (RFC 6710
+	// §9.2): Envelope.Priority. A session that nobody has logged in to gets 0 at most, and Policy.Mail may change it. Empty: not offered.
+	Priority string
+	// DeliverBy is the shortest by-time that a message may be returned for, whole seconds (RFC 2852 §3): Envelope.DeliverBy. 0: not
+	// offered.
+	DeliverBy time.Duration
+	// FutureRelease is the longest that a message is held for its sender, whole seconds, at most 999,999,999 (RFC 4865 §3):
+	// Envelope.HoldUntil and HoldFor. 0: not offered; nor is it by any protocol but Submission.
+	FutureRelease time.Duration
+}
+
+// keywords is the text of the reply to EHLO.
+func (s *Session) keywords() string {
+	srv := s.server
+	var b strings.Builder
+	b.WriteString(srv.Hostname)
+	if srv.Protocol != Held {
+		b.WriteString("\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nSIZE ")
+		b.WriteString(strconv.FormatInt(s.limits.MessageSize, 10))
+		s.writeOffer(&b)
+	}
+	b.WriteString("\nENHANCEDSTATUSCODES")
+	secure := s.Conn.TLS() != nil
+	if srv.TLS != nil && !secure { // RFC 3207 §4.2
+		b.WriteString("\nSTARTTLS")
+	}
+	if srv.Auth != nil {
+		mechanisms := srv.Auth.Mechanisms(s.channel())
+		switch {
+		case srv.Protocol == Held, len(mechanisms) > 0 && (secure || !srv.RequireTLS):
+			b.WriteString("\nAUTH") // RFC 2645 §5.1.1: always there, if only to say that there is nothing before TLS
+			for _, m := range mechanisms {
+				b.WriteString(" " + m)
+			}
+		}
+	}
+	for _, e := range srv.Extensions {
+		if e.Keyword != "" {
+			b.WriteString("\n" + e.Keyword)
+		}
+	}
+	return b.String()
+}
+
+// writeOffer writes the lines of what the Offer promises.
+func (s *Session) writeOffer(b *strings.Builder) {
+	offer, limits := &s.server.Offer, &s.limits
+	if offer.BinaryMIME {
+		b.WriteString("\nBINARYMIME")
+	}
+	if offer.DSN {
+		b.WriteString("\nDSN")
+	}
+	if offer.Limits { // RFC 9422 §3
+		b.WriteString("\nLIMITS RCPTMAX=" + strconv.Itoa(min(limits.Recipients, maxLimit)))
+		if limits.Mails > 0 {
+			b.WriteString(" MAILMAX=" + strconv.Itoa(min(limits.Mails, maxLimit)))
+		}
+		if limits.RecipientDomains > 0 {
+			b.WriteString(" RCPTDOMAINMAX=" + strconv.Itoa(min(limits.RecipientDomains, maxLimit)))
+		}
+	}
+	if offersPriority(s) {
+		b.WriteString("\nMT-PRIORITY " + offer.Priority)
+	}
+	if offersTLS(s) {
+		b.WriteString("\nREQUIRETLS")
+	}
+	if offersDeadline(s) {
+		b.WriteString("\nDELIVERBY " + strconv.FormatInt(int64(offer.DeliverBy/time.Second), 10))
+	}
+	if offersRelease(s) { // RFC 4865 §4.2: both
+		b.WriteString("\nFUTURERELEASE " + strconv.FormatInt(int64(offer.FutureRelease/time.Second), 10))
+		b.WriteString(" " + s.instant().Add(offer.FutureRelease).Format(time.RFC3339))
+	}
+	if s.etrnOffered() {
+		b.WriteString("\nETRN")
+	}
+}
+
+// maxLimit is the largest number that LIMITS can say (RFC 9422 §4.1: six digits).
+const maxLimit = 999_999
+
+func offersDSN(s *Session) bool { return s.server.Offer.DSN }
+
+func offersPriority(s *Session) bool { return s.server.Offer.Priority != "" }
+
+func offersTLS(s *Session) bool { return s.server.Offer.RequireTLS && s.Conn.TLS() != nil } // RFC 8689 §2
+
+func offersDeadline(s *Session) bool { return s.server.Offer.DeliverBy > 0 }
+
+func offersRelease(s *Session) bool { // RFC 4865 §4.2
+	return s.server.Offer.FutureRelease > 0 && s.server.Protocol == Submission
+}
+
+func (s *Session) etrnOffered() bool { return s.server.Etrn != nil && s.server.Protocol == Relay }
+
+// etrn is ETRN (RFC 1985 §5).
+func (s *Session) etrn(ctx context.Context, arg string) (Reply, error) {
+	if !s.etrnOffered() {
+		return replyNotHere, nil
+	}
+	if r := s.permit(&command{verb: "ETRN", legal: ready, needs: needTLS}, ""); r.Code != 0 {
+		return r, nil
+	}
+	node := arg
+	switch {
+	case arg == "": // RFC 1985 §7, its example
+		return replySyntax, nil
+	case arg[0] == '#': // RFC 1985 §5.3: the name of a queue, whatever it is here
+		if len(arg) > 1 && isPrintable(arg) {
+			return s.started(s.server.Etrn(ctx, s, arg)), nil
+		}
+	case arg[0] == '@':
+		node = arg[1:]
+	}
+	if !isDomain(node) || !strings.Contains(node, ".") { // RFC 1985 §5: fully qualified
+		return Reply{501, [3]int{5, 5, 4}, "want a domain"}, nil
+	}
+	return s.started(s.server.Etrn(ctx, s, arg)), nil
+}
+
+func (s *Session) started(r Reply) Reply {
+	if r.Code == 0 {
+		return replyLocal
+	}
+	return r
+}
