@@ -1,8 +1,10 @@
 package odmr
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -18,6 +20,8 @@ type ProviderConfig struct {
 	RequireTLS bool           `toml:"require_tls" doc:"Take no login before TLS. This deviates from RFC 2645 §5.1.1 and keeps out customers that know neither STARTTLS nor TLS from the start, such as fetchmail on the plain port."`
 	Networks   []netip.Prefix `doc:"Networks customers may call from (RFC 2645 §8). Empty: everywhere." example:"192.0.2.0/24"`
 
+	NoopInterval time.Duration `doc:"Between the NOOPs that keep a session that lingers alive, through the address translators on its way. At most nine in a row, then the session ends with QUIT and the customer calls again." default:"4m" min:"10s"`
+
 	CommandTimeout  time.Duration `doc:"Wait for a customer's next command (RFC 5321 §4.5.3.2.7)." default:"5m" min:"5m"`
 	GreetingTimeout time.Duration `doc:"Wait for the greeting of a customer whose connection was turned round (RFC 5321 §4.5.3.2.1)." default:"5m" min:"5m"`
 	DataTimeout     time.Duration `doc:"Wait for the customer to take each buffer of a message (RFC 5321 §4.5.3.2.5)." default:"3m" min:"3m"`
@@ -26,6 +30,9 @@ type ProviderConfig struct {
 
 // CheckConfig reports what is wrong with cfg, by key.
 func (cfg *ProviderConfig) CheckConfig(report func(key string, err error)) {
+	if cfg.NoopInterval >= 5*time.Minute {
+		report("noop_interval", errors.New("customers end a session in which nothing comes for 5 minutes (RFC 5321 §4.5.3.2.7)"))
+	}
 	for key, addrs := range map[string][]string{"listen": cfg.Listen, "listen_tls": cfg.ListenTLS} {
 		for _, a := range addrs {
 			if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
@@ -53,6 +60,13 @@ func (cfg *ProviderConfig) admits(peer net.Addr) bool {
 	return false
 }
 
+// noopInterval is up to a tenth shorter than configured, so that customers who came together do not stay in step. A customer
+// ends a session in which no command comes for 5 minutes (RFC 5321 §4.5.3.2.7).
+func (cfg *ProviderConfig) noopInterval() time.Duration {
+	d := cmp.Or(cfg.NoopInterval, 4*time.Minute)
+	return d - time.Duration(rand.Float64()*0.1*float64(d))
+}
+
 func (cfg *ProviderConfig) timeouts() smtp.Timeouts {
 	return smtp.Timeouts{
 		Greeting: cfg.GreetingTimeout, Command: cfg.CommandTimeout, Mail: cfg.CommandTimeout, Rcpt: cfg.CommandTimeout,
@@ -65,7 +79,7 @@ type CustomerConfig struct {
 	Provider string   `doc:"Whom to call, as host:port; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nobody." example:"odmr.provider.example:366"`
 	TLS      string   `toml:"tls" doc:"\"required\": STARTTLS, or no login; \"implicit\": TLS from the first octet; \"none\": everything in clear, which lets anybody on the way read the mail." default:"required" oneof:"required implicit none"`
 	CAFile   string   `toml:"ca_file" doc:"PEM file of the authorities that may certify the provider. Empty: the system's."`
-	Username string   `doc:"The account to log in with. Empty: the client certificate says who we are (EXTERNAL)."`
+	Username string   `doc:"The account to log in with. Empty: this server's own certificate says who we are (EXTERNAL)."`
 	Password string   `secret:"true" doc:"Its password."`
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
 

@@ -40,9 +40,13 @@ type Customer struct {
 	Now        func() time.Time // in trace fields; nil: time.Now
 
 	once   sync.Once
-	line   chan struct{} // holds a token while a call is under way: the provider takes one at a time
 	poke   chan struct{}
+	adopt  chan *call   // for Run: a call that Call has begun
 	octets atomic.Int64 // read in all calls: what shows that one is alive
+
+	mu      sync.Mutex
+	current *call           // under way: the provider takes one at a time
+	running context.Context // of Run: it does not run where this is nil or has ended
 }
 
 // Stage is how far a call has come.
@@ -55,11 +59,12 @@ const (
 	LoggingIn
 	Asking    // ATRN is sent; the answer may take 10 minutes (RFC 2645 §5.2.1)
 	Receiving // the connection is turned
+	Lingering // the provider has sent everything and stays, to send at once what comes
 	Ended
 )
 
 func (s Stage) String() string {
-	return [...]string{"dialing", "securing", "logging in", "asking", "receiving", "ended"}[s]
+	return [...]string{"dialing", "securing", "logging in", "asking", "receiving", "lingering", "ended"}[s]
 }
 
 // Progress is one step of a call.
@@ -80,7 +85,7 @@ type Report struct {
 
 func (c *Customer) init() {
 	c.once.Do(func() {
-		c.line, c.poke = make(chan struct{}, 1), make(chan struct{}, 1)
+		c.poke, c.adopt = make(chan struct{}, 1), make(chan *call, 1)
 		if c.Log == nil {
 			c.Log = slog.New(slog.DiscardHandler)
 		}
@@ -90,28 +95,72 @@ func (c *Customer) init() {
 	})
 }
 
-// Call fetches once; while another call runs it waits for that to end. progress may be nil and is called from the
-// goroutine of Call. A nil error means that the provider turned the connection and took its leave properly; all others wrap
-// one of ErrNoMail, ErrLater, ErrDenied, ErrRefused, ErrInsecure, ErrUnreachable, ErrInterrupted and ErrConfig, and the
+// Call fetches once. It returns when the provider takes its leave or goes quiet: all mail is here then. A session that lingers is left
+// to Run; where Run does not run it is ended. While a call is under way, Call sees that one through, and reports what came since.
+// progress may be nil and is called from the goroutine of Call. A nil error means that mail came or that the provider took its leave properly;
+// all others wrap one of ErrNoMail, ErrLater, ErrDenied, ErrRefused, ErrInsecure, ErrUnreachable, ErrInterrupted and ErrConfig, and the
 // smtp.Reply that was the cause. Mail counted in the Report is ours even when there is an error.
 func (c *Customer) Call(ctx context.Context, progress func(Progress)) (Report, error) {
 	c.init()
-	select {
-	case c.line <- struct{}{}:
-		defer func() { <-c.line }()
-	case <-ctx.Done():
-		return Report{}, fmt.Errorf("%w: another call is under way: %w", ErrLater, context.Cause(ctx))
-	}
 	start := time.Now()
-	call := &call{customer: c, cfg: c.Config, progress: progress}
-	call.report = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}
-	err := call.run(ctx)
-	if ctx.Err() == nil && (errors.Is(err, ErrUnreachable) || errors.Is(err, ErrInterrupted)) {
-		c.evidence(false, err.Error())
+	for {
+		a := &attendant{more: make(chan struct{}, 1), progress: progress}
+		k := c.join(ctx, a)
+		if a.came == Lingering && time.Since(k.heard()) > fresh {
+			k.cancel(errStalled) // who asks wants to know, and a new call tells
+			k.dismiss(a)
+			<-k.done
+			continue
+		}
+		err := k.attend(ctx, a)
+		report := a.since(k.sum())
+		report.Took = time.Since(start)
+		if progress != nil {
+			progress(Progress{Ended, report.Messages, report.Octets})
+		}
+		if errors.Is(err, errLingers) && report.Messages > 0 {
+			err = nil
+		}
+		return report, err
 	}
-	call.report.Took = time.Since(start)
-	call.tell(Ended)
-	return call.report, err
+}
+
+// fresh is how long a session that lingers in silence counts as alive for a Call.
+const fresh = time.Minute
+
+// join returns the call under way, or begins one: Run's if Run runs, else one that ends with ctx. Nobody attends what Run begins.
+func (c *Customer) join(ctx context.Context, a *attendant) *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current != nil {
+		c.current.admit(a)
+		return c.current
+	}
+	k := &call{customer: c, cfg: c.Config, done: make(chan struct{}), attendants: map[*attendant]bool{}}
+	k.report = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}
+	if c.running != nil && c.running.Err() == nil {
+		ctx, k.kept = c.running, true
+	}
+	ctx, k.cancel = context.WithCancelCause(ctx)
+	if a == nil {
+		k.watch = c.Watch
+	} else if k.kept {
+		select {
+		case c.adopt <- k:
+		default: // Run will meet it when it wants to begin the next
+		}
+	}
+	k.admit(a)
+	c.current = k
+	go k.see(ctx)
+	return k
+}
+
+// underWay returns the call that is; nil: none.
+func (c *Customer) underWay() *call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.current
 }
 
 // evidence tells the link what a call saw of it.
@@ -121,54 +170,13 @@ func (c *Customer) evidence(up bool, why string) {
 	}
 }
 
-// call is one call. One goroutine owns it.
-type call struct {
-	customer *Customer
-	cfg      CustomerConfig
-	progress func(Progress)
-	report   Report
-	partial  int64 // octets of the message under way
-}
-
-func (c *call) tell(s Stage) {
-	if c.progress != nil {
-		c.progress(Progress{s, c.report.Messages, c.report.Octets + c.partial})
-	}
-}
-
-func (c *call) run(ctx context.Context) error {
-	if err := c.cfg.check(); err != nil {
-		return fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	c.tell(Dialing)
-	nc, err := c.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	defer closeAfter(ctx, nc)()
-	conn := smtp.NewConn(nc)
-	client := smtp.NewClient(conn, c.customer.Hostname, smtp.Timeouts{})
-	if err := c.request(ctx, client); err != nil {
-		return err
-	}
-	if err := conn.Turn(); err != nil {
-		return fmt.Errorf("%w: %w", ErrInterrupted, err)
-	}
-	c.tell(Receiving)
-	if err := c.receive(ctx, conn); err != nil {
-		return fmt.Errorf("%w: %w", ErrInterrupted, err)
-	}
-	return nil
-}
-
 // grace is how long a message under way may take once the call is asked to end.
 const grace = 10 * time.Second
 
 // closeAfter closes conn some time after ctx ends, at once if the call is known to be dead.
 func closeAfter(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() {
-		if errors.Is(context.Cause(ctx), errStalled) {
+		if cause := context.Cause(ctx); errors.Is(cause, errStalled) || errors.Is(cause, errLinkDown) {
 			conn.Close()
 			return
 		}
@@ -176,36 +184,39 @@ func closeAfter(ctx context.Context, conn net.Conn) (stop func() bool) {
 	})
 }
 
-// counted counts what is read from a connection.
+// counted notes what a call reads.
 type counted struct {
 	net.Conn
-	n *atomic.Int64
+	call *call
 }
 
 func (c counted) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	c.n.Add(int64(n))
+	if n > 0 {
+		c.call.customer.octets.Add(int64(n))
+		c.call.last.Store(time.Now().UnixNano())
+	}
 	return n, err
 }
 
 // dial opens the connection, with TLS when that comes first.
-func (c *call) dial(ctx context.Context) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.cfg.DialTimeout, time.Minute))
+func (k *call) dial(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(k.cfg.DialTimeout, time.Minute))
 	defer cancel()
-	dial := c.customer.Dial
+	dial := k.customer.Dial
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
 	}
-	nc, err := dial(ctx, "tcp", c.cfg.Provider)
+	nc, err := dial(ctx, "tcp", k.cfg.Provider)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	nc = counted{nc, &c.customer.octets}
-	if c.cfg.TLS != "implicit" {
+	nc = counted{nc, k}
+	if k.cfg.TLS != "implicit" {
 		return nc, nil
 	}
-	c.tell(Securing)
-	cfg, err := c.tls()
+	k.tell(Securing)
+	cfg, err := k.tls()
 	if err != nil {
 		nc.Close()
 		return nil, err
@@ -220,51 +231,51 @@ func (c *call) dial(ctx context.Context) (net.Conn, error) {
 
 // request is the customer's part of the initial and the authenticated state (RFC 2645 §5.1, §5.2). It returns nil when the
 // provider has agreed to turn the connection.
-func (c *call) request(ctx context.Context, client *smtp.Client) error {
+func (k *call) request(ctx context.Context, client *smtp.Client) error {
 	if err := client.Greet(ctx); err != nil {
 		return refused(err, ErrRefused)
 	}
-	c.customer.evidence(true, "provider answered")
-	if c.cfg.TLS == "" || c.cfg.TLS == "required" {
-		c.tell(Securing)
+	k.customer.evidence(true, "provider answered")
+	if k.cfg.TLS == "" || k.cfg.TLS == "required" {
+		k.tell(Securing)
 		if _, ok := client.Has("STARTTLS"); !ok {
-			return c.leave(ctx, client, fmt.Errorf("%w: it does not offer STARTTLS", ErrInsecure))
+			return k.leave(ctx, client, fmt.Errorf("%w: it does not offer STARTTLS", ErrInsecure))
 		}
-		cfg, err := c.tls()
+		cfg, err := k.tls()
 		if err != nil {
-			return c.leave(ctx, client, err)
+			return k.leave(ctx, client, err)
 		}
 		if err := client.StartTLS(ctx, cfg); err != nil {
-			return c.leave(ctx, client, insecure(err))
+			return k.leave(ctx, client, insecure(err))
 		}
 	}
-	c.tell(LoggingIn)
-	if err := c.login(ctx, client); err != nil {
-		return c.leave(ctx, client, err)
+	k.tell(LoggingIn)
+	if err := k.login(ctx, client); err != nil {
+		return k.leave(ctx, client, err)
 	}
-	c.tell(Asking)
-	reply, err := client.Do(ctx, atrn(c.report.Domains), cmp.Or(c.cfg.AnswerTimeout, 10*time.Minute)) // RFC 2645 §5.2.1: at least 10 minutes
+	k.tell(Asking)
+	reply, err := client.Do(ctx, atrn(k.report.Domains), cmp.Or(k.cfg.AnswerTimeout, 10*time.Minute)) // RFC 2645 §5.2.1: at least 10 minutes
 	switch {
 	case err != nil:
 		return refused(err, ErrRefused)
 	case reply.Code/100 == 2:
 		return nil
 	case reply.Code == 453:
-		return c.leave(ctx, client, fmt.Errorf("%w: %w", ErrNoMail, reply))
+		return k.leave(ctx, client, fmt.Errorf("%w: %w", ErrNoMail, reply))
 	case reply.Code == 530:
-		return c.leave(ctx, client, fmt.Errorf("%w: %w", ErrDenied, reply))
+		return k.leave(ctx, client, fmt.Errorf("%w: %w", ErrDenied, reply))
 	}
-	return c.leave(ctx, client, refused(reply, ErrRefused))
+	return k.leave(ctx, client, refused(reply, ErrRefused))
 }
 
 // login authenticates with the best that both sides can. ATRN need not be in the EHLO reply, though it must be (RFC 2645 §5.1.1): its
 // own reply tells.
-func (c *call) login(ctx context.Context, client *smtp.Client) error {
+func (k *call) login(ctx context.Context, client *smtp.Client) error {
 	offered, _ := client.Has("AUTH")
 	ch := sasl.Channel{TLS: client.Conn.TLS()}
 	mechanism, err := sasl.Choose(strings.Fields(offered), ch, sasl.Credentials{
-		Username: c.cfg.Username, Password: c.cfg.Password,
-		Certificate: c.cfg.Username == "" && c.customer.TLS != nil && len(c.customer.TLS.Certificates) > 0,
+		Username: k.cfg.Username, Password: k.cfg.Password,
+		Certificate: k.cfg.Username == "" && k.customer.TLS != nil && len(k.customer.TLS.Certificates) > 0,
 		AllowCRAM:   true, // RFC 2645 §5.1.2: what every provider has
 	})
 	if err != nil {
@@ -284,7 +295,7 @@ func (c *call) login(ctx context.Context, client *smtp.Client) error {
 }
 
 // leave says QUIT before the turn and returns why.
-func (c *call) leave(ctx context.Context, client *smtp.Client, why error) error {
+func (k *call) leave(ctx context.Context, client *smtp.Client, why error) error {
 	if !errors.Is(why, ErrUnreachable) {
 		_ = client.Quit(ctx) // the provider has nothing left to tell us
 	}
@@ -319,22 +330,22 @@ func insecure(err error) error {
 }
 
 // tls returns the configuration that checks the provider's name. The file of authorities is read anew for each call.
-func (c *call) tls() (*tls.Config, error) {
+func (k *call) tls() (*tls.Config, error) {
 	cfg := &tls.Config{}
-	if c.customer.TLS != nil {
-		cfg = c.customer.TLS.Clone()
+	if k.customer.TLS != nil {
+		cfg = k.customer.TLS.Clone()
 	}
-	cfg.ServerName, _, _ = net.SplitHostPort(c.cfg.Provider)
-	if c.cfg.CAFile == "" {
+	cfg.ServerName, _, _ = net.SplitHostPort(k.cfg.Provider)
+	if k.cfg.CAFile == "" {
 		return cfg, nil
 	}
-	pem, err := os.ReadFile(c.cfg.CAFile)
+	pem, err := os.ReadFile(k.cfg.CAFile)
 	if err != nil {
 		return nil, fmt.Errorf("%w: ca_file: %w", ErrConfig, err)
 	}
 	cfg.RootCAs = x509.NewCertPool()
 	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%w: ca_file: no certificate in %s", ErrConfig, c.cfg.CAFile)
+		return nil, fmt.Errorf("%w: ca_file: no certificate in %s", ErrConfig, k.cfg.CAFile)
 	}
 	return cfg, nil
 }

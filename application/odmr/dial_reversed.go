@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/smtp"
@@ -11,11 +12,11 @@ import (
 
 // receive is the customer's part of the reversed state (RFC 2645 §5.3): it greets, and takes mail for its own domains and for
 // nobody else. It offers neither STARTTLS nor AUTH: both belong to the connection's first half.
-func (c *call) receive(ctx context.Context, conn *smtp.Conn) error {
+func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
 	server := &smtp.Server{
-		Hostname: c.customer.Hostname, Protocol: smtp.Relay,
-		Policy: gate{c.report.Domains, c.customer.Recipients}, Accept: c,
-		Limits: c.cfg.Limits, Log: c.customer.Log, Now: c.customer.Now,
+		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
+		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
+		Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now,
 	}
 	return server.Serve(ctx, conn)
 }
@@ -24,16 +25,19 @@ func (c *call) receive(ctx context.Context, conn *smtp.Conn) error {
 const progressStep = 32 << 10
 
 // Accept implements smtp.Acceptor: it counts what our queue takes.
-func (c *call) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
-	m := &meter{r: body, call: c}
-	err := c.customer.Accept.Accept(ctx, env, m)
-	c.partial = 0
+func (k *call) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
+	m := &meter{r: body, call: k}
+	err := k.customer.Accept.Accept(ctx, env, m)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.partial, k.open = 0, false
+	k.last.Store(time.Now().UnixNano()) // the provider waited for us
 	if err != nil {
 		return err
 	}
-	c.report.Messages++
-	c.report.Octets += m.n
-	c.tell(Receiving)
+	k.report.Messages++
+	k.report.Octets += m.n
+	k.step(Receiving)
 	return nil
 }
 
@@ -47,9 +51,11 @@ type meter struct {
 func (m *meter) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
 	m.n += int64(n)
+	m.call.mu.Lock()
+	defer m.call.mu.Unlock()
 	if m.n-m.call.partial >= progressStep {
 		m.call.partial = m.n
-		m.call.tell(Receiving)
+		m.call.step(Receiving)
 	}
 	return n, err
 }
@@ -58,6 +64,7 @@ func (m *meter) Read(b []byte) (int, error) {
 type gate struct {
 	domains    []string // what we asked for; none: all that are local here
 	recipients Recipients
+	begun      func() // hears of each message
 }
 
 var (
@@ -66,7 +73,10 @@ var (
 )
 
 // Mail implements smtp.Policy: any sender may write to us.
-func (gate) Mail(context.Context, *smtp.Session, *message.Envelope) error { return nil }
+func (g gate) Mail(context.Context, *smtp.Session, *message.Envelope) error {
+	g.begun()
+	return nil
+}
 
 // Rcpt implements smtp.Policy.
 func (g gate) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {

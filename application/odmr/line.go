@@ -4,19 +4,20 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/queue"
 )
 
 // line is the mail of the domains that were asked for, as one queue. Each domain has a lane; their heads are leased and merged by
-// age, so that a message to two domains of a customer goes over the thin link once.
+// age, so that a message to two domains of a customer goes over the thin link once. Of those next by age the smallest goes first.
 type line struct {
 	queue   queue.Store
 	account string
 	domains []string
 	heads   []*queue.Lease // by domain; nil: not looked for yet, or taken
-	late    []*leased      // tried before: put off until the rest is through
+	ahead   []*leased      // the next by age
 }
 
 // leased is one message with its recipients in the domains that were asked for: one lease for each of them that has some.
@@ -36,28 +37,59 @@ func (m *leased) tried() bool {
 	return slices.ContainsFunc(m.leases, func(l *queue.Lease) bool { return slices.Max(l.Attempts) > 0 })
 }
 
-// maxLate bounds the messages a session puts off. They hold leases and no bodies.
-const maxLate = 64
+const (
+	// maxAhead bounds the messages that a session chooses from. They hold leases and no bodies.
+	maxAhead = 32
+	// A message of more than smallSize octets makes way for those that came up to one second later for each agingRate octets
+	// it is larger: a small one never waits long for a large one, and a large one never for ever.
+	smallSize = 64 << 10
+	agingRate = 4 << 10
+)
 
-// next returns the next message; nil when nothing is due. What was tried before goes behind what was not, the smallest first: else
-// a message too large for the minutes a bad link lasts would keep all others back for ever.
+// rank is when the message would have come if large ones came later.
+func (m *leased) rank() time.Time {
+	l := m.leases[0]
+	return l.Accepted.Add(time.Duration(max(0, l.Size-smallSize)) * time.Second / agingRate)
+}
+
+// before orders what is next by age: what was tried before goes behind what was not, the smallest first, else a message too large for
+// the minutes a bad link lasts would keep all others back for ever.
+func before(a, b *leased) int {
+	switch at, bt := a.tried(), b.tried(); {
+	case at && bt:
+		return cmp.Compare(a.leases[0].Size, b.leases[0].Size)
+	case at:
+		return +1
+	case bt:
+		return -1
+	}
+	return a.rank().Compare(b.rank())
+}
+
+// next returns the next message; nil when nothing is due.
 func (l *line) next() (*leased, error) {
-	for {
+	for len(l.ahead) < maxAhead {
 		m, err := l.oldest()
-		switch {
-		case err != nil:
+		if err != nil {
 			return nil, err
-		case m != nil && m.tried() && len(l.late) < maxLate:
-			l.late = append(l.late, m)
-		case m != nil || len(l.late) == 0:
-			return m, nil
-		default:
-			i := l.smallest()
-			m = l.late[i]
-			l.late = slices.Delete(l.late, i, i+1)
-			return m, nil
+		}
+		if m == nil {
+			break
+		}
+		l.ahead = append(l.ahead, m)
+	}
+	if len(l.ahead) == 0 {
+		return nil, nil
+	}
+	first := 0
+	for i, m := range l.ahead {
+		if before(m, l.ahead[first]) < 0 {
+			first = i
 		}
 	}
+	m := l.ahead[first]
+	l.ahead = slices.Delete(l.ahead, first, first+1)
+	return m, nil
 }
 
 // oldest takes the oldest message of all lanes; nil when they are empty.
@@ -89,18 +121,9 @@ func older(a, b *queue.Lease) bool {
 	return cmp.Or(a.Accepted.Compare(b.Accepted), bytes.Compare(a.Envelope.ID[:], b.Envelope.ID[:])) < 0
 }
 
-func (l *line) smallest() (at int) {
-	for i, m := range l.late {
-		if m.leases[0].Size < l.late[at].leases[0].Size {
-			at = i
-		}
-	}
-	return at
-}
-
 // release gives back what did not get its turn.
 func (l *line) release() {
-	for _, m := range append(l.late, &leased{l.heads}) {
+	for _, m := range append(l.ahead, &leased{l.heads}) {
 		for _, lease := range m.leases {
 			if lease != nil {
 				lease.Release()

@@ -17,9 +17,11 @@ var (
 	replyTurn    = smtp.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "OK now reversing the connection"}
 	replyNoMail  = smtp.Reply{Code: 453, Enhanced: [3]int{4, 3, 2}, Text: "You have no mail"}
 	replyForeign = smtp.Reply{Code: 450, Enhanced: [3]int{4, 7, 0}, Text: "ATRN refused: not all of these domains are yours"}
-	replyBusy    = smtp.Reply{Code: 450, Enhanced: [3]int{4, 7, 0}, Text: "ATRN refused: another session of yours is open"}
+	replyBusy    = smtp.Reply{Code: 450, Enhanced: [3]int{4, 7, 0}, Text: "ATRN refused: another session of yours is open, call again in 60 seconds"}
 	replyUnable  = smtp.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "Unable to process ATRN request now"}
 	replyAuth    = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "Authentication required"}
+	replyBehind  = smtp.Reply{Code: 421, Enhanced: [3]int{4, 5, 0}, Text: "Input behind ATRN, closing the connection"}
+	replyStop    = smtp.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "The service ends for now, call again"}
 	replySyntax  = smtp.Reply{Code: 501, Enhanced: [3]int{5, 5, 4}, Text: "Syntax: ATRN [domain *(\",\" domain)]"}
 )
 
@@ -49,19 +51,31 @@ func entitled(c directory.Customer, asked []string, now time.Time) (domains []st
 // lane is where the mail of one held domain waits. ATRN may name any of an account's domains, so the domain is the unit.
 func lane(domain string) queue.Lane { return queue.Lane("odmr/" + domain) }
 
-// nextCall keeps a recipient that was refused for now out of the way for as long as a session lasts; the next call makes it due.
-const nextCall = time.Hour
+const (
+	// nextCall keeps a recipient that was refused for now out of the way for as long as a session lasts; the next call makes it due.
+	nextCall = time.Hour
+	// sameCall is when a session that lingers tries it again.
+	sameCall = 10 * time.Minute
+)
+
+// sooner is the earlier of two times.
+func sooner(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
 
 // verdict is what the customer's reply means for a recipient. The zero Reply, whose true one was lost, and one that cannot stand
 // there make the zero Verdict: try again at once.
-func verdict(r smtp.Reply, remote string, now time.Time) queue.Verdict {
+func verdict(r smtp.Reply, remote string, retry time.Time) queue.Verdict {
 	switch {
 	case r.Code/100 == 2:
 		return queue.Verdict{Done: true, Reply: r, Remote: remote}
 	case r.Permanent():
 		return queue.Verdict{Failed: true, Reply: r, Remote: remote}
 	case r.Temporary():
-		return queue.Verdict{Reply: r, Remote: remote, Retry: now.Add(nextCall)}
+		return queue.Verdict{Reply: r, Remote: remote, Retry: retry}
 	}
 	return queue.Verdict{}
 }

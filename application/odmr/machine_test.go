@@ -53,7 +53,7 @@ func TestEntitled(t *testing.T) { // RFC 2645 §5.2.1
 func TestVerdict(t *testing.T) { // RFC 5321 §4.2.1: the first digit decides
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for code := 0; code < 600; code++ {
-		v := verdict(smtp.Reply{Code: code}, "x", now)
+		v := verdict(smtp.Reply{Code: code}, "x", now.Add(nextCall))
 		known := code/100 == 2 || code/100 == 4 || code/100 == 5
 		switch {
 		case v.Done != (code/100 == 2), v.Failed != (code/100 == 5), v.Retry.After(now) != (code/100 == 4),

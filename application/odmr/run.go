@@ -23,8 +23,16 @@ const interval = 10 * time.Minute
 // most likely died with the old address.
 const stall = 30 * time.Second
 
-// errStalled ends a call that stood still.
-var errStalled = errors.New("odmr: the call did not outlive its link")
+// What ends a call that is taken for dead.
+var (
+	errStalled  = errors.New("odmr: the call did not outlive its link")
+	errLinkDown = errors.New("odmr: the link is down")
+)
+
+const (
+	lasting = 30 * time.Second // a session that lingered so long is followed by the next at once
+	rejoin  = 3 * time.Second  // at once: not all in the same moment when a provider restarts
+)
 
 // Poke makes Run call now, whatever it thinks of the link.
 func (c *Customer) Poke() {
@@ -36,10 +44,14 @@ func (c *Customer) Poke() {
 }
 
 // Run calls when it starts, at every Config.Interval, when the link comes up and when poked, until ctx ends; then it returns nil. While
-// the link is down it does not call on schedule. After a failure it waits as long as the kind of failure asks.
+// the link is down it does not call on schedule. A session that lingers it keeps as long as the provider and the link do, and follows it
+// with another at once. After a failure it waits as long as the kind of failure asks.
 func (c *Customer) Run(ctx context.Context) error {
 	c.init()
-	s := &schedule{customer: c, ended: make(chan outcome, 1), up: c.Link == nil, next: time.NewTimer(0)}
+	c.mu.Lock()
+	c.running = ctx
+	c.mu.Unlock()
+	s := &schedule{customer: c, ended: make(chan *call, 1), up: c.Link == nil, next: time.NewTimer(0)}
 	var states <-chan link.State
 	if c.Link != nil {
 		var stop func()
@@ -59,10 +71,12 @@ func (c *Customer) Run(ctx context.Context) error {
 			if s.up {
 				s.start(ctx)
 			}
+		case k := <-c.adopt:
+			s.keep(k)
 		case <-s.check:
 			s.checkStall()
-		case o := <-s.ended:
-			s.finish(ctx, o)
+		case k := <-s.ended:
+			s.finish(ctx, k)
 		}
 	}
 }
@@ -73,29 +87,30 @@ type schedule struct {
 	up       bool
 	since    time.Time // of up
 	next     *time.Timer
-	failures int                     // calls in a row that ended without mail for a fault
-	cancel   context.CancelCauseFunc // of the call under way; nil: none
-	ended    chan outcome
-	check    <-chan time.Time // when to look whether the call under way stands still
+	failures int              // calls in a row that ended without mail for a fault
+	call     *call            // under way; nil: none
+	ended    chan *call       // it has
+	check    <-chan time.Time // when to look whether it stands still
 	octets   int64            // that it had read when the link came up
 	again    bool             // call again as soon as it has ended
 }
 
-type outcome struct {
-	report Report
-	err    error
-}
-
 // start calls, unless a call is under way: that fetches everything there is.
 func (s *schedule) start(ctx context.Context) {
-	if s.cancel != nil {
-		return
+	if s.call == nil {
+		s.keep(s.customer.join(ctx, nil))
 	}
-	ctx, s.cancel = context.WithCancelCause(ctx)
-	go func() {
-		report, err := s.customer.Call(ctx, s.customer.Watch)
-		s.ended <- outcome{report, err}
-	}()
+}
+
+// keep makes a call the one under way.
+func (s *schedule) keep(k *call) {
+	if s.call == nil {
+		s.call = k
+		go func() {
+			<-k.done
+			s.ended <- k
+		}()
+	}
 }
 
 // linked calls when the link has come up. It was down in between if that was not seen but has another beginning.
@@ -103,7 +118,9 @@ func (s *schedule) linked(ctx context.Context, state link.State) {
 	came := state.Up && (!s.up || !state.Since.Equal(s.since))
 	s.up, s.since = state.Up, state.Since
 	switch {
-	case came && s.cancel == nil:
+	case !state.Up && s.call != nil && s.call.lingers(): // it could only wait for its timeout
+		s.call.cancel(errLinkDown)
+	case came && s.call == nil:
 		s.failures = 0 // whatever failed, failed on another day's network
 		s.start(ctx)
 	case came:
@@ -114,31 +131,33 @@ func (s *schedule) linked(ctx context.Context, state link.State) {
 // checkStall ends a call that has not read an octet since the link came up.
 func (s *schedule) checkStall() {
 	s.check = nil
-	if s.cancel != nil && s.customer.octets.Load() == s.octets {
+	if s.call != nil && s.customer.octets.Load() == s.octets {
 		s.again = true
-		s.cancel(errStalled)
+		s.call.cancel(errStalled)
 	}
 }
 
 // finish notes how a call went and sets the time of the next.
-func (s *schedule) finish(ctx context.Context, o outcome) {
-	s.cancel(nil)
-	s.cancel, s.check = nil, nil
-	attrs := []any{"messages", o.report.Messages, "octets", o.report.Octets, "took", o.report.Took}
+func (s *schedule) finish(ctx context.Context, k *call) {
+	s.call, s.check = nil, nil
+	attrs := []any{"messages", k.report.Messages, "octets", k.report.Octets, "took", k.report.Took}
 	switch {
-	case o.err == nil, errors.Is(o.err, ErrNoMail):
+	case k.err == nil, errors.Is(k.err, ErrNoMail):
 		s.failures = 0
 		s.customer.Log.Info("call ended", attrs...)
-	case o.report.Messages > 0: // it works, if with interruptions
+	case k.report.Messages > 0, k.lingered() > lasting: // it works, if with interruptions
 		s.failures = 1
-		s.customer.Log.Warn("call failed", append(attrs, "err", o.err)...)
+		s.customer.Log.Warn("call failed", append(attrs, "err", k.err)...)
 	default:
 		s.failures++
-		s.customer.Log.Warn("call failed", append(attrs, "err", o.err)...)
+		s.customer.Log.Warn("call failed", append(attrs, "err", k.err)...)
 	}
-	wait := pause(o.err, s.failures, cmp.Or(s.customer.Config.Interval, interval))
-	s.next.Reset(spread(wait, rand.Float64()))
-	if s.again {
+	wait := spread(pause(k.err, s.failures, cmp.Or(s.customer.Config.Interval, interval)), rand.Float64())
+	if k.err == nil && k.lingered() > lasting {
+		wait = time.Duration(rand.Float64() * float64(rejoin))
+	}
+	s.next.Reset(wait)
+	if s.again || s.customer.underWay() != nil { // a Call has begun another already
 		s.again = false
 		s.start(ctx)
 	}
@@ -147,8 +166,7 @@ func (s *schedule) finish(ctx context.Context, o outcome) {
 // stop waits for the call under way, whose ctx has ended.
 func (s *schedule) stop() {
 	s.next.Stop()
-	if s.cancel != nil {
-		s.cancel(nil)
+	if s.call != nil {
 		<-s.ended
 	}
 }

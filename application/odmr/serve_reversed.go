@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"bothy/application/queue"
 	"bothy/application/sasl"
@@ -13,10 +16,11 @@ import (
 )
 
 // reversed is the reversed state (RFC 2645 §5.3): the customer greets, and the provider sends what waits for the domains it was
-// asked for until nothing does. Whatever surprises it ends the session and leaves everything in doubt where it was. That nothing
-// stood behind ATRN is proven: smtp.Server does so before it sends the 250.
+// asked for until nothing does, and to a customer that lingers what comes then. Whatever surprises it ends the session and leaves
+// everything in doubt where it was. That nothing stood behind ATRN is proven: smtp.Server does so before it sends the 250.
 func (s *session) reversed(ctx context.Context) error {
 	s.provider.observe(Event{What: Turned, Account: s.account, Reply: replyTurn})
+	s.stage.Store(int32(StateSending))
 	// fetchmail with implicit TLS sees one line of a TLS record only; it always logs in with CRAM-MD5, and hardly anybody else does.
 	s.conn.LinePerWrite = s.implicit && strings.EqualFold(s.mechanism, sasl.CRAMMD5)
 
@@ -25,24 +29,101 @@ func (s *session) reversed(ctx context.Context) error {
 	if err := client.Greet(work); err != nil {
 		return fmt.Errorf("odmr: customer %s did not greet: %w", s.account, err)
 	}
+	err := s.send(ctx, client)
+	if err == nil && s.linger > 0 {
+		s.provider.sessions().listen(s)
+		defer s.follow(ctx)()
+		err = s.stay(ctx, client)
+	}
+	if err != nil && !errors.Is(err, errQueue) {
+		return err
+	}
+	s.log.Info("call served", "account", s.account, "messages", s.messages.Load())
+	return errors.Join(err, client.Quit(work))
+}
+
+// errQueue says that the fault is ours: the customer hears QUIT all the same.
+var errQueue = errors.New("odmr: queue does not answer")
+
+// send sends all that is due. An error ends the session.
+func (s *session) send(ctx context.Context, client *smtp.Client) error {
 	line := &line{queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains))}
 	defer line.release()
-	messages := 0
 	for ctx.Err() == nil {
 		m, err := line.next()
 		if err != nil {
-			return errors.Join(err, client.Quit(work))
+			return fmt.Errorf("%w: %w", errQueue, err)
 		}
 		if m == nil {
-			break
+			return nil
 		}
-		if err := s.transfer(work, client, m); err != nil {
+		s.stage.Store(int32(StateSending))
+		if err := s.transfer(context.WithoutCancel(ctx), client, m); err != nil {
 			return err
 		}
-		messages++
 	}
-	s.log.Info("call served", "account", s.account, "messages", messages)
-	return client.Quit(work)
+	return nil
+}
+
+// stay sends what comes the moment it is there, and NOOP in between, until the account's time is over or ctx ends.
+func (s *session) stay(ctx context.Context, client *smtp.Client) error {
+	quiet, noops := time.Now(), 0 // when the last message was sent, and the NOOPs since then
+	for {
+		sent := s.messages.Load()
+		if err := s.send(ctx, client); err != nil {
+			return err
+		}
+		if s.messages.Load() > sent {
+			quiet, noops = time.Now(), 0
+		}
+		end := quiet.Add(s.linger)
+		if ctx.Err() != nil || !time.Now().Before(end) || noops == maxNoops {
+			return nil
+		}
+		if err := s.lighten(client); err != nil {
+			return err
+		}
+		s.stage.Store(int32(StateLingering))
+		noop := time.Now().Add(s.provider.Config.noopInterval())
+		what, err := s.rest(sooner(noop, end))
+		switch {
+		case err != nil:
+			return fmt.Errorf("odmr: customer %s left: %w", s.account, err)
+		case what&ringSeat != 0, what == 0 && !time.Now().Before(noop):
+			if err := s.noop(ctx, client); err != nil {
+				return err
+			}
+			noops++
+		}
+	}
+}
+
+const (
+	maxNoops    = 9           // in a row: Exim ends a session at the eleventh
+	noopTimeout = time.Minute // a customer that does not answer NOOP within this is gone
+)
+
+// noop asks whether the customer is there. One that answers anything but 250 does not want to stay.
+func (s *session) noop(ctx context.Context, client *smtp.Client) error {
+	reply, err := client.Do(context.WithoutCancel(ctx), "NOOP", noopTimeout)
+	switch {
+	case err != nil:
+		return fmt.Errorf("odmr: customer %s does not answer NOOP: %w", s.account, err)
+	case reply.Code/100 != 2:
+		return fmt.Errorf("%w: %w", errClosing, reply)
+	}
+	return nil
+}
+
+// lighten drops the connection's buffers, which are empty, for a session at rest.
+func (s *session) lighten(client *smtp.Client) error {
+	if err := s.conn.Turn(); err != nil { // nothing is outstanding, so nothing may have come
+		return fmt.Errorf("odmr: customer %s: %w", s.account, err)
+	}
+	conn := smtp.NewConn(s.conn.Conn)
+	conn.LinePerWrite = s.conn.LinePerWrite
+	s.conn, client.Conn = conn, conn
+	return nil
 }
 
 // errClosing says that the customer has announced that it closes the connection (RFC 5321 §3.8).
@@ -51,21 +132,25 @@ var errClosing = errors.New("odmr: customer is closing the connection")
 // transfer sends one message and settles each of its recipients by its own reply. An error ends the session.
 func (s *session) transfer(ctx context.Context, client *smtp.Client, m *leased) error {
 	env := m.envelope()
+	if r, kept := s.tooLarge(client, m); kept {
+		return s.settle(m, same(r, len(env.Recipients)), nextCall)
+	}
 	body, err := m.leases[0].Open()
 	if err != nil {
 		s.log.Error("message cannot be read", "id", env.ID, "err", err)
-		return s.settle(m, unreadable(len(env.Recipients)))
+		return s.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry())
 	}
 	defer body.Close()
 	source := &source{r: body}
 	replies, err := client.Send(ctx, env, source, m.leases[0].Size)
 	if source.err != nil {
 		s.log.Error("message cannot be read", "id", env.ID, "err", source.err)
-		replies = unreadable(len(env.Recipients))
+		replies = same(replyUnreadable, len(env.Recipients))
 	}
-	if err = errors.Join(err, s.settle(m, replies)); err != nil {
+	if err = errors.Join(err, s.settle(m, replies, s.retry())); err != nil {
 		return err
 	}
+	s.count(m, replies)
 	for _, r := range replies {
 		if r.Code == 421 {
 			return fmt.Errorf("%w: %w", errClosing, r)
@@ -75,16 +160,16 @@ func (s *session) transfer(ctx context.Context, client *smtp.Client, m *leased) 
 }
 
 // settle ends the leases of a message with what the replies mean, in their order. A recipient without a certain reply is due again
-// at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss.
-func (s *session) settle(m *leased, replies []smtp.Reply) error {
-	now := s.provider.now()
+// at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss. retry is for those refused for now.
+func (s *session) settle(m *leased, replies []smtp.Reply, retry time.Duration) error {
+	again := s.provider.now().Add(retry)
 	var errs []error
 	for _, lease := range m.leases {
 		verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
 		for i := range verdicts {
 			// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
 			domain := lease.Envelope.Recipients[i].Address.Domain
-			verdicts[i], replies = verdict(replies[0], domain, now), replies[1:]
+			verdicts[i], replies = verdict(replies[0], domain, again), replies[1:]
 		}
 		switch err := lease.Settle(verdicts); {
 		case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
@@ -97,6 +182,22 @@ func (s *session) settle(m *leased, replies []smtp.Reply) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// retry is how long a recipient that was refused for now is left alone.
+func (s *session) retry() time.Duration {
+	if s.linger > 0 {
+		return sameCall
+	}
+	return nextCall
+}
+
+// count notes a message that the customer has taken for anybody.
+func (s *session) count(m *leased, replies []smtp.Reply) {
+	if slices.ContainsFunc(replies, func(r smtp.Reply) bool { return r.Code/100 == 2 }) {
+		s.messages.Add(1)
+		s.octets.Add(m.leases[0].Size)
+	}
 }
 
 // tell logs and reports what became of each recipient.
@@ -117,13 +218,22 @@ func (s *session) tell(lease *queue.Lease, verdicts []queue.Verdict) {
 	}
 }
 
-// unreadable stands for the customer's replies when we cannot read our own message.
-func unreadable(n int) []smtp.Reply {
-	replies := make([]smtp.Reply, n)
-	for i := range replies {
-		replies[i] = smtp.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "message cannot be read from disk"}
+// replyUnreadable stands for the customer's replies when we cannot read our own message.
+var replyUnreadable = smtp.Reply{Code: 451, Enhanced: [3]int{4, 3, 0}, Text: "message cannot be read from disk"}
+
+// same is one reply for n recipients.
+func same(r smtp.Reply, n int) []smtp.Reply { return slices.Repeat([]smtp.Reply{r}, n) }
+
+// tooLarge returns the reply that keeps a message here that the customer does not take (RFC 1870 §4), where its account wants that. Without
+// it smtp.Client refuses for the customer with 552 before a single octet is sent, and the sender gets a notice.
+func (s *session) tooLarge(client *smtp.Client, m *leased) (r smtp.Reply, kept bool) {
+	offered, _ := client.Has("SIZE")
+	limit, err := strconv.ParseInt(offered, 10, 64)
+	if size := m.leases[0].Size; s.keep && err == nil && limit > 0 && size > limit { // RFC 1870 §4: 0 is no limit
+		text := fmt.Sprintf("message of %d octets, the customer takes %d: it waits", size, limit)
+		return smtp.Reply{Code: 452, Enhanced: [3]int{4, 3, 4}, Text: text}, true
 	}
-	return replies
+	return smtp.Reply{}, false
 }
 
 // source reads a body and remembers whether it was the one that failed.

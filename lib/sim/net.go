@@ -256,6 +256,13 @@ func (e *End) Close() error {
 	return e.pipe.changed()
 }
 
+// Vanish cuts the connection now, Silent: nothing more arrives at either end, and nobody is told.
+func (e *End) Vanish() {
+	e.pipe.mu.Lock()
+	defer e.pipe.mu.Unlock()
+	e.pipe.cut, e.pipe.path.Cut = true, &Cut{How: Silent}
+}
+
 // CloseWrite ends this end's direction; the other goes on.
 func (e *End) CloseWrite() error {
 	e.pipe.mu.Lock()

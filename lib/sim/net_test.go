@@ -219,3 +219,21 @@ func TestLine(t *testing.T) {
 	}
 	conn.Close()
 }
+
+func TestVanish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := Pipe(Path{})
+		far.Vanish()
+		for _, e := range []*End{near, far} {
+			if _, err := e.Write([]byte("x")); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, e := range []*End{near, far} {
+			e.SetReadDeadline(time.Now().Add(time.Hour))
+			if n, err := e.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("%d octets, %v", n, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package odmr
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"bothy/application/directory"
+	"bothy/application/queue"
+	"bothy/application/sasl"
+	"bothy/application/smtp"
+)
+
+// session is one customer's connection. One goroutine owns it; others ring it, and read what is atomic or guarded by Sessions.
+type session struct {
+	provider  *Provider
+	wire      *wire      // as it came
+	conn      *smtp.Conn // on it
+	implicit  bool       // TLS from the first octet
+	peer      string
+	since     time.Time
+	log       *slog.Logger
+	mechanism string // of the last AUTH that was begun
+	bell      bell
+
+	account  string        // who sent ATRN
+	seated   bool          // has the account's seat. This and gone are guarded by Sessions
+	gone     chan struct{} // closed when it has left the seat
+	domains  []string      // what ATRN was granted
+	linger   time.Duration // after the last message
+	keep     bool          // what is too large waits
+	stage    atomic.Int32  // a State
+	messages atomic.Int64  // that the customer has taken
+	octets   atomic.Int64  // of their bodies
+	err      error         // how it ended
+}
+
+// Mechanisms implements smtp.Authenticator.
+func (s *session) Mechanisms(ch sasl.Channel) []string { return s.provider.Auth.Mechanisms(ch) }
+
+// Start implements smtp.Authenticator, and notes the mechanism.
+func (s *session) Start(mechanism string, ch sasl.Channel) (sasl.Server, error) {
+	s.mechanism = mechanism
+	return s.provider.Auth.Start(mechanism, ch)
+}
+
+// atrn answers ATRN. It changes nothing unless it grants the turn.
+func (s *session) atrn(ctx context.Context, in *smtp.Session, arg string) (reply smtp.Reply, turn bool) {
+	err := s.grant(ctx, in.Identity, arg)
+	var refusal smtp.Reply
+	if errors.As(err, &refusal) {
+		s.leave()
+		s.log.Info("call refused", "account", in.Identity, "peer", s.peer, "reply", refusal.Error())
+		s.provider.observe(Event{What: Refused, Account: in.Identity, Reply: refusal})
+		return refusal, false
+	}
+	s.log.Info("call granted", "account", s.account, "peer", s.peer, "domains", s.domains, "mechanism", s.mechanism)
+	return replyTurn, true
+}
+
+// grant decides an ATRN and takes the account's seat. Every error is a Reply.
+func (s *session) grant(ctx context.Context, account, arg string) error {
+	p := s.provider
+	if account == "" {
+		return replyAuth // RFC 2645 §5.2.1
+	}
+	wanted, ok := parseDomains(arg)
+	if !ok {
+		return replySyntax
+	}
+	customer, err := p.Directory.Customer(ctx, account)
+	switch {
+	case errors.Is(err, directory.ErrNotFound):
+		return replyForeign
+	case err != nil: // RFC 2645 §5.2.1: a mapping database is temporarily unavailable
+		s.log.Error("directory does not answer", "account", account, "err", err)
+		return replyUnable
+	}
+	now := p.now()
+	if s.domains, err = entitled(customer, wanted, now); err != nil {
+		return err
+	}
+	if err := p.sessions().take(ctx, s, account); err != nil {
+		return err
+	}
+	if err := p.Directory.Contact(ctx, account, now); err != nil {
+		s.log.Warn("contact not noted", "account", account, "err", err)
+	}
+	s.linger, s.keep = customer.Linger, customer.KeepLarge
+	waits := p.gather(s.domains)
+	if s.linger > 0 || waits {
+		return nil
+	}
+	if customer.LongPoll > 0 {
+		err = s.hold(ctx, min(customer.LongPoll, directory.MaxLongPoll))
+	} else {
+		err = replyNoMail
+	}
+	if customer.EmptyTurns && err == replyNoMail {
+		return nil
+	}
+	return err
+}
+
+// hold waits for mail before ATRN is answered (RFC 2645 §5.2.1 gives the provider 10 minutes). Every error is a Reply.
+func (s *session) hold(ctx context.Context, limit time.Duration) error {
+	until := time.Now().Add(limit)
+	s.stage.Store(int32(StateHeld))
+	s.provider.sessions().listen(s)
+	defer s.follow(ctx)()
+	for {
+		what, err := s.rest(until)
+		switch {
+		case err != nil: // it hung up, or said something behind ATRN: nobody can tell what that means
+			return replyBehind
+		case s.provider.waiting(s.domains):
+			s.stage.Store(int32(StateTurning))
+			return nil
+		case ctx.Err() != nil, what&ringStop != 0:
+			return replyStop
+		case what&ringSeat != 0: // nothing is in flight here: the newer one knows where the customer is now
+			return replyBusy
+		case !time.Now().Before(until):
+			return replyNoMail
+		}
+	}
+}
+
+// gather makes due what the customer refused for now when it last called, and reports whether mail waits for any of the domains.
+func (p *Provider) gather(domains []string) bool {
+	deferred := map[queue.Lane]bool{}
+	for _, d := range domains {
+		if due, all := p.Queue.Waiting(lane(d)); all > due {
+			deferred[lane(d)] = true
+		}
+	}
+	if len(deferred) > 0 { // Flush looks at every lane there is
+		p.Queue.Flush(func(l queue.Lane) bool { return deferred[l] })
+	}
+	return p.waiting(domains)
+}
+
+// waiting reports whether mail is due for any of the domains.
+func (p *Provider) waiting(domains []string) bool {
+	for _, d := range domains {
+		if due, _ := p.Queue.Waiting(lane(d)); due > 0 {
+			return true
+		}
+	}
+	return false
+}
