@@ -146,7 +146,7 @@ func (s *Session) permit(row *command, arg string) Reply {
 	switch {
 	case row.needs&needTLS != 0 && srv.RequireTLS && s.Conn.TLS() == nil: // RFC 3207 §4
 		return replyNeedTLS
-	case row.needs&needIdentity != 0 && srv.Protocol == Submission && s.Identity == "": // RFC 6409 §4.3
+	case row.needs&needIdentity != 0 && srv.Protocol == Submission && s.Identity == "" && !srv.PolicyAuthorizes: // RFC 6409 §4.3
 		return replyNeedAuth
 	case row.legal&s.state == 0:
 		return s.outOfSequence(row)

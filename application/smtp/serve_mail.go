@@ -17,8 +17,8 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 		return Reply{501, [3]int{5, 5, 4}, "want MAIL FROM:<address>"}, nil
 	}
 	// RFC 5321 §3.3 deviation: we take a space after "FROM:"; old devices send one, and so does RFC 2645 §6.
-	path, rest, err := parsePath(strings.TrimLeft(rest, " "))
-	if err != nil || path.Domain == "" && path.Local != "" {
+	path, rest, err := s.path(strings.TrimLeft(rest, " "))
+	if err != nil || path.Domain == "" && path.Local != "" && s.server.Protocol != Submission {
 		return badPath(err, 7, "sender"), nil
 	}
 	if s.mails++; s.limits.Mails > 0 && s.mails > s.limits.Mails { // RFC 9422 §4.1: the refused ones count too
@@ -59,7 +59,7 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 	if !ok {
 		return Reply{501, [3]int{5, 5, 4}, "want RCPT TO:<address>"}, nil
 	}
-	path, rest, err := parsePath(strings.TrimLeft(rest, " ")) // RFC 5321 §3.3 deviation, as with MAIL
+	path, rest, err := s.path(strings.TrimLeft(rest, " ")) // RFC 5321 §3.3 deviation, as with MAIL
 	if err != nil || path.IsNull() {
 		return badPath(err, 3, "recipient"), nil
 	}
@@ -105,6 +105,23 @@ func (s *Session) admitDomain(domain string) bool {
 	}
 	s.domains[domain] = true
 	return true
+}
+
+// path is parsePath, and at submission also a local part alone: the policy completes it or refuses it (RFC 6409 §4.2, §8).
+func (s *Session) path(arg string) (message.Address, string, error) {
+	path, rest, err := parsePath(arg)
+	if err == nil || s.server.Protocol != Submission || s.server.Policy == nil {
+		return path, rest, err
+	}
+	inner, rest, ok := cutPath(arg)
+	if !ok {
+		return path, arg, err
+	}
+	whole, incomplete := message.ParseAddress(inner + "@incomplete.invalid")
+	if incomplete != nil {
+		return path, arg, err
+	}
+	return message.Address{Local: whole.Local}, rest, nil
 }
 
 // badPath refuses a path; detail is that of RFC 3463 §3.2: X.1.3 a bad destination, X.1.7 a bad sender.

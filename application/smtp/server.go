@@ -48,6 +48,10 @@ type Server struct {
 	// §5.1). Nil: ETRN is not offered.
 	Etrn func(ctx context.Context, s *Session, node string) Reply
 
+	// PolicyAuthorizes leaves it to the Policy to refuse who has not logged in: it may know a client otherwise, or let all write to the
+	// postmaster (RFC 6409 §3.3, §6.4). Without it MAIL and RCPT before AUTH are 530 on the protocol Submission.
+	PolicyAuthorizes bool
+
 	// Identify names the account of a peer that the operating system vouches for, such as the user at the other end of a unix
 	// socket; empty when it cannot. Nil: peers log in with AUTH.
 	Identify func(net.Conn) string
