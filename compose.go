@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/user"
 	"reflect"
 	"strings"
 	"time"
@@ -63,11 +64,14 @@ func (s *Site) composeServers(next *composition) {
 	if cfg.Submission.AnySender {
 		rights = submission.Anyone{}
 	}
+	agent := submission.New(submission.Options{
+		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
+		Next: accept, Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
+	})
 	submit := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: s.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
 		Auth:   s.logins(cfg, cfg.Submission.Mechanisms),
-		Policy: &submission.Policy{Directory: rights},
-		Accept: &submission.Acceptor{Next: accept, Directory: rights, Hostname: cfg.Hostname, HeaderSize: cfg.Submission.HeaderSize, Now: s.env.Now},
+		Policy: agent, Accept: agent, PolicyAuthorizes: true,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "submission"), Now: s.env.Now,
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
@@ -89,10 +93,15 @@ func (s *Site) composeServers(next *composition) {
 	}
 	add("pop3", "-ERR [SYS/TEMP] too many connections, come back later\r\n", false, reader.Serve) // RFC 3206 §4
 
+	ours := cfg.Submission // people of this machine: their names are completed, and they may send in any
+	ours.Complete, ours.Postmaster, ours.Networks = true, false, nil
+	trusting := submission.New(submission.Options{
+		Config: ours, Hostname: cfg.Hostname, Directory: submission.Anyone{}, Names: s.directory, Users: isUser,
+		Next: accept, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
+	})
 	local := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, Identify: localUser,
-		Policy: &submission.Policy{Directory: submission.Anyone{}},
-		Accept: &submission.Acceptor{Next: accept, Directory: submission.Anyone{}, Hostname: cfg.Hostname, HeaderSize: cfg.Submission.HeaderSize, Now: s.env.Now},
+		Policy: trusting, Accept: trusting,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "local"), Now: s.env.Now,
 	}
 	add("local", smtpBusy, false, overSMTP(local))
@@ -116,6 +125,12 @@ func localUser(conn net.Conn) string {
 		return ""
 	}
 	return fmt.Sprintf("uid:%d", peer.UID)
+}
+
+// isUser reports whether this machine has a user of this name.
+func isUser(name string) bool {
+	_, err := user.Lookup(name)
+	return err == nil
 }
 
 // composeMovers makes what moves mail by itself.

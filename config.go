@@ -78,6 +78,9 @@ func (cfg *Config) AdminSocket() string { return filepath.Join(cfg.Data, "run", 
 // SubmitSocket is where local programs submit mail by SMTP.
 func (cfg *Config) SubmitSocket() string { return filepath.Join(cfg.Data, "run", "submit.sock") }
 
+// KeyFolder is where the DKIM keys are.
+func (cfg *Config) KeyFolder() string { return filepath.Join(cfg.Data, "dkim") }
+
 // CAFile is the certificate of the CA that this site makes for itself when it is given no certificate.
 func (cfg *Config) CAFile() string { return ownCA(cfg.tlsDir()) }
 

@@ -20,6 +20,7 @@ import (
 	"bothy/application/queue"
 	"bothy/application/route"
 	"bothy/application/sasl"
+	"bothy/application/submission"
 	"bothy/operational/link"
 )
 
@@ -49,6 +50,8 @@ type Site struct {
 	certs     certificates
 	keeper    *keeper
 	throttle  sasl.Throttle // of logins, over all services
+	faults    submission.Faults
+	usage     submission.Usage
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
