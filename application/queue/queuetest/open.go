@@ -1,6 +1,3 @@
-// Package queuetest opens spools for tests and holds the suite that every queue.Store must pass.
-//
-// Plane: application.
 package queuetest
 
 import (
