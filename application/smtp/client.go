@@ -24,6 +24,9 @@ type Client struct {
 	Timeouts Timeouts
 
 	keywords map[string]string // learnt from EHLO, in upper case
+	bounds   bounds            // from LIMITS
+	mails    int               // MAIL commands of the session
+	domains  map[string]bool   // of recipients of the session, where the peer limits them
 	authed   bool
 	open     bool  // a transaction may be open at the peer: RSET before the next
 	err      error // what ended the connection
@@ -77,7 +80,7 @@ func (c *Client) Greet(ctx context.Context) error {
 
 // hello is EHLO, or HELO for a peer that does not know it.
 func (c *Client) hello(ctx context.Context) error {
-	c.keywords, c.authed, c.open = nil, false, false
+	c.keywords, c.bounds, c.authed, c.open = nil, bounds{}, false, false // RFC 9422 §3.6
 	r, err := c.command(ctx, "EHLO "+c.Hostname, c.Timeouts.Command)
 	if err != nil {
 		return err
@@ -95,6 +98,7 @@ func (c *Client) hello(ctx context.Context) error {
 		return r
 	}
 	c.keywords = parseKeywords(r.Text)
+	c.bounds = parseLimits(c.keywords["LIMITS"])
 	return nil
 }
 
@@ -115,6 +119,11 @@ func parseKeywords(text string) map[string]string {
 func (c *Client) Has(keyword string) (params string, ok bool) {
 	params, ok = c.keywords[keyword]
 	return params, ok
+}
+
+func (c *Client) has(keyword string) bool {
+	_, ok := c.keywords[keyword]
+	return ok
 }
 
 // StartTLS upgrades the connection and sends EHLO again (RFC 3207 §4.2). A refusal is a Reply, after which the connection is

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"bothy/application/message"
 )
@@ -20,7 +23,8 @@ var blocks = sync.Pool{New: func() any { return new([3*blockSize + 64]byte) }}
 
 // Send transfers one message: pipelined MAIL, RCPT and DATA or BDAT as the peer offers (RFC 2920, RFC 3030). The reply of each
 // recipient stands at its index: what the peer answered to RCPT, or for accepted ones to the end of data. Recipients whom the
-// peer cannot be asked about (message too big for it, 8-bit or UTF-8 it does not offer to take) get a Reply of our own. err is not
+// peer cannot be asked about (message too big for it, more of them than its LIMITS, 8-bit or UTF-8 it does not offer to take) get a
+// Reply of our own: see Lacks. Where the sender's wishes about notices end with this peer, OwesRelayed says so. err is not
 // nil when the connection is lost or out of step: then replies holds those that are certain, and the zero Reply for the rest
 // (RFC 1047). body is read once; size is its exact number of octets. If body fails or is of another size, the connection
 // is closed, so that no part of it can be taken for a message.
@@ -49,6 +53,7 @@ type transfer struct {
 	replies []Reply // zero while not certain
 
 	pipelining, chunking bool
+	dsn                  bool
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
 
@@ -61,30 +66,90 @@ type transfer struct {
 	aborted atomic.Int64 // chunks that were sent before the RSET that ended them; -1 if none did
 }
 
+// What Send answers for a peer that does not offer what a message needs. A Reply can be compared, so who can make such a message
+// fit knows it by ==, beforehand with Lacks.
+var (
+	NeedsBinaryMIME = Reply{554, [3]int{5, 6, 3}, "binary message, the next server does not offer BINARYMIME"}                       // RFC 3030 §3
+	Needs8BitMIME   = Reply{554, [3]int{5, 6, 3}, "8-bit message, the next server does not offer 8BITMIME"}                          // RFC 6152 §3
+	NeedsSMTPUTF8   = Reply{553, [3]int{5, 6, 7}, "internationalized message, the next server does not offer SMTPUTF8"}              // RFC 6531 §3.2
+	NeedsTLS        = Reply{550, [3]int{5, 7, 10}, "the sender requires TLS, there is none to the next server"}                      // RFC 8689 §4.2.1
+	NeedsRequireTLS = Reply{550, [3]int{5, 7, 30}, "the sender requires TLS all the way, the next server does not offer REQUIRETLS"} // RFC 8689 §4.2.1
+	NeedsDeliverBy  = Reply{554, [3]int{5, 3, 3}, "the sender's deadline, or one so near, means nothing to the next server"}         // RFC 2852 §4.1.4.1
+	DeadlineOver    = Reply{554, [3]int{5, 4, 7}, "delivery time expired"}                                                           // RFC 2852 §4.1.3
+	SessionFull     = Reply{421, [3]int{4, 5, 0}, "the next server takes no more messages in this session"}                          // RFC 9422 §4.1
+	RecipientsFull  = Reply{452, [3]int{4, 5, 3}, "the next server takes no more recipients with this message"}                      // RFC 9422 §4.2, §4.3
+)
+
+// Lacks returns the refusal that Send would give a message of size octets because of what the peer does not offer; the zero Reply if
+// the peer can be asked to take it. What is peculiar to one recipient is not looked at.
+func (c *Client) Lacks(env *message.Envelope, size int64) Reply {
+	limit := c.sizeLimit()
+	switch {
+	case limit > 0 && size > limit: // RFC 1870 §4
+		return Reply{552, [3]int{5, 3, 4}, fmt.Sprintf("message of %d octets, the next server takes %d", size, limit)}
+	case env.Body == message.Body8Bit && !c.has("8BITMIME"):
+		return Needs8BitMIME
+	case env.Body == message.BodyBinary && !(c.has("BINARYMIME") && c.has("CHUNKING")):
+		return NeedsBinaryMIME
+	case env.UTF8 && !c.has("SMTPUTF8"):
+		return NeedsSMTPUTF8
+	case !env.UTF8 && !asciiPath(env.ReversePath):
+		return Reply{550, [3]int{5, 6, 7}, "non-ASCII sender without SMTPUTF8"}
+	case env.RequireTLS && !env.ReversePath.IsNull() && c.Conn.TLS() == nil: // RFC 8689 §5: notices go on without
+		return NeedsTLS
+	case env.RequireTLS && !env.ReversePath.IsNull() && !c.has("REQUIRETLS"):
+		return NeedsRequireTLS
+	}
+	return c.lacksTime(env)
+}
+
+// lacksTime is Lacks for a message with a deadline behind which it goes back (RFC 2852 §4.1.4.1).
+func (c *Client) lacksTime(env *message.Envelope) Reply {
+	if !env.DeliverBy.Return {
+		return Reply{}
+	}
+	left := time.Until(env.DeliverBy.At)
+	params, ok := c.Has("DELIVERBY")
+	shortest, _, _ := strings.Cut(params, ",")
+	least, err := strconv.Atoi(shortest)
+	switch {
+	case left < time.Second:
+		return DeadlineOver
+	case !ok, err == nil && left < time.Duration(least)*time.Second:
+		return NeedsDeliverBy
+	}
+	return Reply{}
+}
+
+// OwesRelayed reports whether a recipient whom the peer accepted will never be heard of again though the sender asked: then a "relayed"
+// notice is the caller's to send (RFC 3461 §5.2.2, RFC 2852 §4.1.4).
+func (c *Client) OwesRelayed(env *message.Envelope, to *message.Recipient) bool {
+	by := &env.DeliverBy
+	switch {
+	case env.ReversePath.IsNull() || to.Notify == message.NotifyNever:
+		return false
+	case to.Notify&message.NotifySuccess != 0 && !c.has("DSN"):
+		return true
+	}
+	return by.Trace || !by.At.IsZero() && !by.Return && !c.has("DELIVERBY") && time.Now().Before(by.At) // RFC 2852 §4.1.4.2
+}
+
 // fit answers for the peer where it is known that it cannot take the message; it reports whether there is anything to send.
 func (t *transfer) fit() bool {
 	c := t.c
-	_, eight := c.Has("8BITMIME")
-	_, utf8 := c.Has("SMTPUTF8")
-	_, t.pipelining = c.Has("PIPELINING")
-	_, t.chunking = c.Has("CHUNKING")
-	_, binary := c.Has("BINARYMIME")
-	limit := c.sizeLimit()
-	switch {
-	case limit > 0 && t.size > limit: // RFC 1870 §4
-		t.settle(Reply{552, [3]int{5, 3, 4}, fmt.Sprintf("message of %d octets, the next server takes %d", t.size, limit)})
-	case t.env.Body == message.Body8Bit && !eight: // RFC 6152 §3
-		t.settle(Reply{554, [3]int{5, 6, 3}, "8-bit message, the next server does not offer 8BITMIME"})
-	case t.env.Body == message.BodyBinary && (!binary || !t.chunking): // RFC 3030 §3
-		t.settle(Reply{554, [3]int{5, 6, 3}, "binary message, the next server does not offer BINARYMIME"})
-	case t.env.UTF8 && !utf8: // RFC 6531 §3.2
-		t.settle(Reply{553, [3]int{5, 6, 7}, "internationalized message, the next server does not offer SMTPUTF8"})
-	case !t.env.UTF8 && !asciiPath(t.env.ReversePath):
-		t.settle(Reply{550, [3]int{5, 6, 7}, "non-ASCII sender without SMTPUTF8"})
+	t.pipelining, t.chunking = c.has("PIPELINING"), c.has("CHUNKING")
+	t.dsn = c.has("DSN")
+	if r := c.Lacks(t.env, t.size); r.Code != 0 {
+		t.settle(r)
+	} else if c.bounds.mails > 0 && c.mails >= c.bounds.mails {
+		t.settle(SessionFull)
 	}
 	for i, to := range t.env.Recipients {
 		if t.replies[i].Code == 0 && !t.env.UTF8 && !asciiPath(to.Address) {
 			t.replies[i] = Reply{553, [3]int{5, 6, 7}, "non-ASCII recipient without SMTPUTF8"}
+		}
+		if t.replies[i].Code == 0 && !t.admits(to.Address.Domain) {
+			t.replies[i] = RecipientsFull
 		}
 		if t.replies[i].Code == 0 {
 			t.asked = append(t.asked, i)
@@ -92,6 +157,25 @@ func (t *transfer) fit() bool {
 	}
 	t.eager = t.pipelining && t.chunking && t.size <= eagerSize
 	return len(t.asked) > 0
+}
+
+// admits reports whether one more recipient is within the peer's limits (RFC 9422 §4.2, §4.3).
+func (t *transfer) admits(domain string) bool {
+	c := t.c
+	if most := c.bounds.recipients; most > 0 && len(t.asked) >= most {
+		return false
+	}
+	if c.bounds.domains == 0 || c.domains[domain] {
+		return true
+	}
+	if len(c.domains) >= c.bounds.domains {
+		return false
+	}
+	if c.domains == nil {
+		c.domains = make(map[string]bool)
+	}
+	c.domains[domain] = true
+	return true
 }
 
 // asciiPath reports whether a can be written in ASCII.

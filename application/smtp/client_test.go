@@ -61,6 +61,24 @@ func TestClientTranscripts(t *testing.T) {
 		return func(ctx context.Context, c *Client) string { return send(ctx, c, hello, locals...) }
 	}
 	noop := func(ctx context.Context, c *Client) string { return said(c.Noop(ctx)) }
+	soon := func(back, trace bool) message.Deadline {
+		return message.Deadline{At: time.Now().Add(time.Hour), Return: back, Trace: trace}
+	}
+	asking := func() *message.Envelope { // for notices of all kinds
+		env := &message.Envelope{
+			ReversePath: message.Address{Local: "a", Domain: "site.example"}, Recipients: recipients("a", "b", "c"),
+			Return: message.ReturnHeaders, EnvelopeID: "QQ 1+1",
+		}
+		env.Recipients[0].Notify, env.Recipients[0].Original = message.NotifySuccess|message.NotifyFailure, "rfc822;A@Light+2Bexample"
+		env.Recipients[1].Notify = message.NotifyNever
+		return env
+	}
+	owes := func(c *Client, env *message.Envelope) (out string) {
+		for i := range env.Recipients {
+			out += fmt.Sprintln(env.Recipients[i].Address.Local, "owes", c.OwesRelayed(env, &env.Recipients[i]))
+		}
+		return out
+	}
 	cases := map[string]struct {
 		run  func(context.Context, *Client) string // after Greet
 		want string                                // what Greet, run and Quit said
@@ -120,6 +138,73 @@ func TestClientTranscripts(t *testing.T) {
 		}, want: "ok\na: 554 5.6.3 8-bit message, the next server does not offer 8BITMIME\n" +
 			"b: 554 5.6.3 binary message, the next server does not offer BINARYMIME\n" +
 			"c: 553 5.6.7 internationalized message, the next server does not offer SMTPUTF8\n"},
+		"dsn": {run: func(ctx context.Context, c *Client) string {
+			env := asking()
+			out := sendEnvelope(ctx, c, hello, env) + owes(c, env)
+			env.ReversePath = message.Address{}
+			env.DeliverBy = soon(false, false)
+			return out + sendEnvelope(ctx, c, hello, env) + owes(c, env)
+		}, want: "ok\na: 250 taken\nb: 250 taken\nc: 250 taken\na owes false\nb owes false\nc owes false\n" +
+			"a: 250 taken\nb: 250 taken\nc: 250 taken\na owes false\nb owes false\nc owes false\n"},
+		"dsn-none": {run: func(ctx context.Context, c *Client) string {
+			env := asking()
+			out := sendEnvelope(ctx, c, hello, env) + owes(c, env)
+			env.DeliverBy = soon(false, false)
+			return out + owes(c, env)
+		}, want: "ok\na: 250 taken\nb: 250 taken\nc: 250 taken\na owes true\nb owes false\nc owes false\na owes true\nb owes false\nc owes true\n"},
+		"priority": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			out := sendEnvelope(ctx, c, hello, env)
+			env.Priority = -4
+			return out + sendEnvelope(ctx, c, hello, env)
+		}, want: "ok\na: 250 taken\na: 250 taken\n"},
+		"deliverby": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			env.DeliverBy = soon(true, true)
+			out := sendEnvelope(ctx, c, hello, env) + owes(c, env)
+			env.DeliverBy = message.Deadline{At: time.Now().Add(-100 * time.Second)}
+			out += sendEnvelope(ctx, c, hello, env) + owes(c, env)
+			env.DeliverBy = message.Deadline{At: time.Now().Add(200 * time.Second), Return: true}
+			out += sendEnvelope(ctx, c, hello, env)
+			env.DeliverBy.At = time.Now()
+			return out + sendEnvelope(ctx, c, hello, env)
+		}, want: "ok\na: 250 taken\na owes true\na: 250 taken\na owes false\n" +
+			"a: 554 5.3.3 the sender's deadline, or one so near, means nothing to the next server\na: 554 5.4.7 delivery time expired\n"},
+		"deliverby-none": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			env.DeliverBy = soon(true, false)
+			out := sendEnvelope(ctx, c, hello, env)
+			env.DeliverBy.Return = false
+			return out + sendEnvelope(ctx, c, hello, env) + owes(c, env)
+		}, want: "ok\na: 554 5.3.3 the sender's deadline, or one so near, means nothing to the next server\na: 250 taken\na owes true\n"},
+		"requiretls": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			env.RequireTLS = true
+			out := sendEnvelope(ctx, c, hello, env) + said(c.StartTLS(ctx, testTLSClient))
+			return out + sendEnvelope(ctx, c, hello, env)
+		}, want: "ok\na: 550 5.7.10 the sender requires TLS, there is none to the next server\nok\na: 250 taken\n"},
+		"requiretls-none": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			env.RequireTLS = true
+			out := said(c.StartTLS(ctx, testTLSClient)) + sendEnvelope(ctx, c, hello, env)
+			env.ReversePath = message.Address{}
+			return out + sendEnvelope(ctx, c, hello, env)
+		}, want: "ok\nok\na: 550 5.7.30 the sender requires TLS all the way, the next server does not offer REQUIRETLS\na: 250 taken\n"},
+		"limits": {run: func(ctx context.Context, c *Client) string {
+			out := send(ctx, c, hello, "a", "b", "c")
+			env := envelope(recipients("d"))
+			env.Recipients[0].Address.Domain = "other.example"
+			return out + sendEnvelope(ctx, c, hello, env) + send(ctx, c, hello, "e") + send(ctx, c, hello, "f")
+		}, want: "ok\na: 250 taken\nb: 250 taken\nc: 452 4.5.3 the next server takes no more recipients with this message\n" +
+			"d: 452 4.5.3 the next server takes no more recipients with this message\ne: 250 taken\n" +
+			"f: 421 4.5.0 the next server takes no more messages in this session\n"},
+		"binary": {run: func(ctx context.Context, c *Client) string {
+			return sendEnvelope(ctx, c, "a: b\r\n\r\n\x00\n\r\r\n", &message.Envelope{Body: message.BodyBinary, Recipients: recipients("a")})
+		}, want: "ok\na: 250 taken\n"},
+		"rcpt-556": {run: func(ctx context.Context, c *Client) string {
+			replies, err := c.Send(ctx, envelope(recipients("a", "b")), strings.NewReader(hello), int64(len(hello)))
+			return fmt.Sprintln(replies[0], replies[0].NoMail(), replies[1].NoMail(), err)
+		}, want: "ok\n556 5.1.10 its domain takes no mail true false <nil>\n"},
 		"auth": {run: func(ctx context.Context, c *Client) string {
 			out := said(c.Auth(ctx, answer{initial: "keeper"})) + said(c.Auth(ctx, answer{say: "keeper"}))
 			return out + said(c.Auth(ctx, answer{initial: strings.Repeat("k", 400), say: "x"}))

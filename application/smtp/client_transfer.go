@@ -49,8 +49,7 @@ func (t *transfer) appendStep(b []byte, s step, rcpt int) []byte {
 	case stepMail:
 		return t.appendMail(b)
 	case stepRcpt:
-		b = append(b, "RCPT TO:"...)
-		return append(t.appendPath(b, t.env.Recipients[rcpt].Address), "\r\n"...)
+		return t.appendRcpt(b, &t.env.Recipients[rcpt])
 	}
 	if t.eager {
 		return appendBDAT(b, t.size, true)
@@ -60,24 +59,63 @@ func (t *transfer) appendStep(b []byte, s step, rcpt int) []byte {
 
 // appendMail appends MAIL with what the peer offered to understand.
 func (t *transfer) appendMail(b []byte) []byte {
-	b = t.appendPath(append(b, "MAIL FROM:"...), t.env.ReversePath)
-	if _, ok := t.c.Has("SIZE"); ok { // RFC 1870 §6
+	env, c := t.env, t.c
+	b = t.appendPath(append(b, "MAIL FROM:"...), env.ReversePath)
+	if c.has("SIZE") { // RFC 1870 §6
 		b = strconv.AppendInt(append(b, " SIZE="...), t.size, 10)
 	}
-	if t.env.Body != message.Body7Bit { // RFC 6152 §2, RFC 3030 §3
-		b = append(append(b, " BODY="...), t.env.Body.String()...)
+	if env.Body != message.Body7Bit { // RFC 6152 §2, RFC 3030 §3
+		b = append(append(b, " BODY="...), env.Body.String()...)
 	}
-	if t.env.UTF8 { // RFC 6531 §3.4
+	if env.UTF8 { // RFC 6531 §3.4
 		b = append(b, " SMTPUTF8"...)
 	}
-	if t.c.authed { // RFC 4954 §5: who does not know says so
-		submitter := t.env.Submitter
-		if submitter == "" {
-			submitter = "<>"
-		}
-		b = appendXtext(append(b, " AUTH="...), submitter)
+	if c.authed { // RFC 4954 §5: who does not know says so
+		b = appendXtext(append(b, " AUTH="...), cmp.Or(env.Submitter, "<>"))
+	}
+	if t.dsn && env.Return != message.ReturnUnset { // RFC 3461 §5.2.1: as it came, or not at all
+		b = append(append(b, " RET="...), env.Return.String()...)
+	}
+	if t.dsn && env.EnvelopeID != "" {
+		b = appendXtext(append(b, " ENVID="...), env.EnvelopeID)
+	}
+	if c.has("MT-PRIORITY") { // RFC 6710 §4.2: always
+		b = strconv.AppendInt(append(b, " MT-PRIORITY="...), int64(env.Priority), 10)
+	}
+	if env.RequireTLS && c.has("REQUIRETLS") && c.Conn.TLS() != nil { // RFC 8689 §4.2.1
+		b = append(b, " REQUIRETLS"...)
+	}
+	if by := env.DeliverBy; !by.At.IsZero() && c.has("DELIVERBY") { // RFC 2852 §4.1.4: what is left of it
+		b = appendBy(append(b, " BY="...), time.Until(by.At), by.Return, by.Trace)
 	}
 	return append(b, "\r\n"...)
+}
+
+// appendRcpt appends RCPT.
+func (t *transfer) appendRcpt(b []byte, to *message.Recipient) []byte {
+	b = t.appendPath(append(b, "RCPT TO:"...), to.Address)
+	if t.dsn {
+		if notify := t.notify(to); notify != 0 {
+			b = append(append(b, " NOTIFY="...), notify.String()...)
+		}
+		if to.Original != "" { // RFC 3461 §5.2.1: to the letter
+			b = append(append(b, " ORCPT="...), to.Original...)
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// notify is what goes on of a recipient's NOTIFY: what came (RFC 3461 §5.2.1), and DELAY where a deadline ends with this peer, so that
+// the sender hears of it all the same (RFC 2852 §4.1.4.2).
+func (t *transfer) notify(to *message.Recipient) message.Notify {
+	by := &t.env.DeliverBy
+	switch {
+	case by.At.IsZero() || by.Return || t.c.has("DELIVERBY") || to.Notify == message.NotifyNever || !time.Now().Before(by.At):
+		return to.Notify
+	case to.Notify == 0:
+		return message.NotifyFailure | message.NotifyDelay
+	}
+	return to.Notify | message.NotifyDelay
 }
 
 // appendPath appends a path, its domain as A-labels where the message is not internationalized.
@@ -114,6 +152,7 @@ func (t *transfer) wait(s step) time.Duration {
 // run sends the message. An error ends the connection.
 func (t *transfer) run(ctx context.Context) error {
 	reset := t.c.open
+	t.c.mails++
 	t.c.open = true // until it is known not to be
 	var text Reply  // to DATA or to the eager BDAT
 	var err error
