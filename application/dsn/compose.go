@@ -213,7 +213,7 @@ func (n *notice) statusFields(f form) []byte {
 		}
 		line("Final-Recipient", f.typedAddress(o.Recipient.Address))
 		line("Action", o.Action.String())
-		line("Status", o.status())
+		line("Status", status(o))
 		if o.Remote != "" {
 			line("Remote-MTA", mtaName(o.Remote))
 		}

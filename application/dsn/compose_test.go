@@ -136,7 +136,7 @@ func TestWanted(t *testing.T) {
 			t.Errorf("%v: %v, want %s", notify, got, want)
 		}
 	}
-	if Action(9).wanted(everything) || Action(9).String() != "?" {
+	if Action(9).Wanted(everything) || Action(9).String() != "?" {
 		t.Error("an action that is none")
 	}
 }
@@ -157,7 +157,7 @@ func TestStatus(t *testing.T) {
 		{Relayed, smtp.Reply{Code: 250, Enhanced: [3]int{2, 1000, 0}}, "2.0.0"},
 		{Relayed, smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}}, "2.0.0"},
 	} {
-		if got := (Outcome{Action: c.action, Reply: c.reply}).status(); got != c.want {
+		if got := status(Outcome{Action: c.action, Reply: c.reply}); got != c.want {
 			t.Errorf("%v %v: %s, want %s", c.action, c.reply, got, c.want)
 		}
 	}

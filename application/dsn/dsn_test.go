@@ -347,7 +347,7 @@ func TestExplain(t *testing.T) {
 		{smtp.Reply{}, "5.0.0", "refused"},
 	} {
 		why, todo := explain(c.reply)
-		if got := (Outcome{Reply: c.reply}).status(); got != c.status || !strings.Contains(why, c.why) || todo == "" {
+		if got := status(Outcome{Reply: c.reply}); got != c.status || !strings.Contains(why, c.why) || todo == "" {
 			t.Errorf("%v: %s, %q", c.reply, got, why)
 		}
 	}

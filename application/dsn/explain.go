@@ -93,7 +93,7 @@ func enhanced(r smtp.Reply) [3]int {
 }
 
 // status writes the Status field's code (RFC 3464 §2.3.4). Its class says what happened in the end, whatever the reply was.
-func (o Outcome) status() string {
+func status(o Outcome) string {
 	e := enhanced(o.Reply)
 	switch {
 	case o.Action == Delayed:

@@ -138,6 +138,9 @@ func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts
 			tries = attempts[i]
 		}
 		verdicts[i] = verdict(outcomes, tries, d.now())
+		if verdicts[i].Done {
+			verdicts[i].Action = queue.Delivered // RFC 3461 §5.2.3: told a sender who asked for it
+		}
 	}
 	return verdicts
 }

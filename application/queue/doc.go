@@ -11,7 +11,7 @@
 // all, or first writes a large body into a file of its own (store_body.go); it returns when the group it rode with is durable.
 // Then the message is in the index (machine.go): a row for each recipient, in the lane the Router names. Who carries a lane
 // hears of it by Due (serve_due.go), takes a Lease (store_lease.go), and settles each recipient; deliveries ride with the next group,
-// a failure is one record together with its notice. Run (serve.go) wakes what is due, fails what is too old, and has
+// what a sender is told of is one record together with its notice (report.go). Run (serve.go) wakes what is due, fails what is too old, and has
 // store_clean.go move what still waits out of old segments. Open replays the log (store_replay.go). store_operator.go is for people.
 //
 // # In memory

@@ -30,20 +30,6 @@ type Router interface {
 	Lane(env *message.Envelope, to *message.Recipient) Lane
 }
 
-// Notifier composes the failure notice (RFC 3464) for recipients that failed for good; nil when none is due. The queue
-// accepts the notice in the same commit as the failure, so it is sent exactly once.
-type Notifier interface {
-	Failure(env *message.Envelope, failed []Failed, header []byte, now time.Time) (notice *message.Envelope, content []byte)
-}
-
-// Failed is one recipient that will not get the message, and why.
-type Failed struct {
-	Recipient message.Recipient
-	Reply     smtp.Reply
-	Remote    string    // the server that said so; empty when we did
-	LastTry   time.Time // zero when never tried
-}
-
 // Store keeps accepted mail until each recipient is settled. The unit of state is (message, recipient); a body is
 // stored once. Every method is safe for concurrent use. Spool is the implementation on one machine.
 type Store interface {
@@ -93,6 +79,7 @@ func (l *Lease) Open() (io.ReadCloser, error) { return l.spool.openBody(l.entry)
 // Verdict is what became of one leased recipient.
 type Verdict struct {
 	Done   bool       // delivered or relayed: forget it
+	Action Action     // of a Done one: Relayed, Delivered or Expanded, told to a sender who asked for that; zero: nothing is to be told
 	Failed bool       // refused for good: notice, then forget it
 	Reply  smtp.Reply // what was answered; kept for the operator when deferred
 	Remote string     // who answered
@@ -105,14 +92,12 @@ var ErrFenced = errors.New("queue: lease lost")
 // ErrClosed says that the spool was closed.
 var ErrClosed = errors.New("queue: closed")
 
-// Settle ends the lease with one verdict for each recipient. Failures are on disk with their notice when it returns; deliveries
-// are on disk soon after: a crash between delivers twice, which RFC 1047 allows. Where a failure finds no room on the
+// Settle ends the lease with one verdict for each recipient. What the sender is told of is on disk with its notice when it returns; other
+// deliveries are on disk soon after: a crash between delivers twice, which RFC 1047 allows. Where a failure finds no room on the
 // disk, its recipients stay, to be tried again in a minute, and the error says so.
 func (l *Lease) Settle(v []Verdict) error {
 	now := l.spool.o.Now()
-	return l.spool.settle(l, v, func(i int) Failed {
-		return Failed{Recipient: l.Envelope.Recipients[i], Reply: v[i].Reply, Remote: v[i].Remote, LastTry: now}
-	})
+	return l.spool.settle(l, v, func(i int) Outcome { return Outcome{Reply: v[i].Reply, Remote: v[i].Remote, LastTry: now} })
 }
 
 // Release ends the lease and changes nothing else: the recipients are due again, in their old place.
@@ -131,7 +116,7 @@ type Options struct {
 	Config   Config // zero fields mean the defaults of the tags
 	Dir      string
 	Router   Router
-	Notifier Notifier                 // nil: failures are forgotten without a notice
+	Notifier Notifier                 // a Composer too; nil: failures are forgotten without a notice
 	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime
 	Log      *slog.Logger             // nil: silent
 	Now      func() time.Time         // nil: time.Now

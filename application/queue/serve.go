@@ -101,13 +101,7 @@ func (s *Spool) expire() bool {
 	for i := range verdicts {
 		verdicts[i] = Verdict{Failed: true, Reply: expired(tries[i])}
 	}
-	err := s.settle(l, verdicts, func(i int) Failed {
-		f := Failed{Recipient: l.Envelope.Recipients[i], Reply: verdicts[i].Reply, Remote: tries[i].remote}
-		if tries[i].at != 0 {
-			f.LastTry = time.UnixMilli(tries[i].at)
-		}
-		return f
-	})
+	err := s.settle(l, verdicts, func(i int) Outcome { return tries[i].outcome(verdicts[i].Reply) })
 	if err != nil {
 		s.o.Log.Warn("expiry not recorded", "id", e.id, "error", err)
 		return false
@@ -123,6 +117,15 @@ func expired(l last) smtp.Reply {
 		r.Text += "; last answer: " + l.reply.Error()
 	}
 	return r
+}
+
+// outcome is what a notice says of a recipient whose last try met l and that has come to reply.
+func (l last) outcome(reply smtp.Reply) Outcome {
+	o := Outcome{Reply: reply, Remote: l.remote}
+	if l.at != 0 {
+		o.LastTry = time.UnixMilli(l.at)
+	}
+	return o
 }
 
 // lasts reads what the last tries of rows of one message met; zero for those that were never tried or cannot be read.

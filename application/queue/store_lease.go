@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"bothy/application/message"
+	"bothy/application/smtp"
 	"bothy/lib/wal"
 )
 
@@ -158,6 +158,9 @@ func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
 	return &bodyReader{file: f, id: e.id, left: e.size, damaged: func(err error) { s.spoil(e, err) }}, nil
 }
 
+// failureRetry is when a failure that could not be written down is tried again.
+const failureRetry = time.Minute
+
 // release ends a lease without a verdict.
 func (s *Spool) release(l *Lease) {
 	s.mu.Lock()
@@ -182,35 +185,48 @@ func (l *Lease) held() []*row {
 	return rows
 }
 
-// settle ends a lease with its verdicts. failed tells of the recipient at an index what the notice is to say.
-func (s *Spool) settle(l *Lease, v []Verdict, failed func(i int) Failed) error {
+// settle ends a lease with its verdicts. told says of the recipient at an index what the notice is to say beside what it is about.
+func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	if len(v) != len(l.rows) {
 		return fmt.Errorf("queue: %d verdicts for %d recipients", len(v), len(l.rows))
 	}
-	var failures []Failed
+	var outcomes []Outcome
 	for i := range v {
-		if v[i].Failed && !v[i].Done {
-			failures = append(failures, failed(i))
+		if action, ok := v[i].tells(l.Envelope.Recipients[i].Notify); ok {
+			o := told(i)
+			o.Action, o.Recipient = action, l.Envelope.Recipients[i]
+			outcomes = append(outcomes, o)
 		}
 	}
 	s.mu.Lock()
 	held := !l.ended && !s.closed && len(l.held()) > 0
 	l.ended = true
-	if held && len(failures) > 0 {
+	if held && len(outcomes) > 0 {
 		l.entry.busy++
 	}
 	s.mu.Unlock()
 	switch {
 	case !held:
 		return ErrFenced
-	case len(failures) > 0:
-		return s.settleFailed(l, v, failures)
+	case len(outcomes) > 0:
+		return s.settleTold(l, v, outcomes)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p, err := s.save(appendUpdate(nil, s.changes(l, v), nil))
 	s.apply(l, v, p)
 	return err
+}
+
+// tells returns what the Composer is asked about: each failure, for the postmaster may want what the sender does not; success where the
+// sender wants it.
+func (v *Verdict) tells(n message.Notify) (a Action, ok bool) {
+	switch {
+	case v.Done:
+		return v.Action, v.Action != 0 && v.Action.Wanted(n)
+	default:
+		return GivenUp, v.Failed
+	}
 }
 
 // changes puts the verdicts on the rows that the lease still holds into the form of the log. The caller holds mu.
@@ -274,17 +290,53 @@ func (s *Spool) bury(e *entry, p wal.Pending) {
 	}
 }
 
-// failureRetry is when a failure that could not be written down is tried again.
-const failureRetry = time.Minute
+// settleTold is settle where the sender is to be told: the outcomes and their notice are one record, durable before anything is
+// changed in memory.
+func (s *Spool) settleTold(l *Lease, v []Verdict, outcomes []Outcome) error {
+	err := s.commitTold(l, outcomes, func() []change { return s.changes(l, v) }, func(p wal.Pending) { s.apply(l, v, p) })
+	if err == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settleUntold(l, v)
+	return fmt.Errorf("queue: failure not recorded: %w", err)
+}
 
-// settleFailed is settle where recipients fail: the failure and its notice are one record, durable before anything is changed in memory.
-func (s *Spool) settleFailed(l *Lease, v []Verdict, failures []Failed) error {
-	notice, body, err := s.compose(l, failures)
+// settleUntold ends a lease whose notice found no room: what was delivered is gone all the same, for the sender did not ask to have it
+// delivered twice; the others are tried again. The caller holds mu.
+func (s *Spool) settleUntold(l *Lease, v []Verdict) {
+	now := s.now()
+	gone, last := change{id: l.entry.id, outcome: outcomeGone}, false
+	for i, r := range l.rows {
+		switch {
+		case r.lease != l:
+		case v[i].Done:
+			gone.numbers = append(gone.numbers, r.number)
+			last = s.index.settle(r) || last
+		default:
+			r.when = now + failureRetry.Milliseconds()
+			s.index.free(r, now)
+		}
+	}
+	if len(gone.numbers) > 0 {
+		p, err := s.save(appendUpdate(nil, []change{gone}, nil))
+		if err == nil && last {
+			s.bury(l.entry, p)
+		}
+	}
+	s.remind()
+}
+
+// commitTold makes changes to one message durable together with the notice about them, and then does apply. Both are called
+// under mu. The message's busy was counted up by the caller.
+func (s *Spool) commitTold(l *Lease, outcomes []Outcome, changes func() []change, apply func(wal.Pending)) error {
+	notice, body, err := s.compose(l, outcomes)
 	var p wal.Pending
 	var length int
 	if err == nil {
 		s.mu.Lock()
-		rec := appendUpdate(nil, s.changes(l, v), notice)
+		rec := appendUpdate(nil, changes(), notice)
 		length = len(rec) + len(body)
 		if err = s.drain(); err == nil {
 			p, err = s.log.Append(rec, body)
@@ -301,29 +353,23 @@ func (s *Spool) settleFailed(l *Lease, v []Verdict, failures []Failed) error {
 	s.mu.Lock()
 	l.entry.busy--
 	if err == nil {
-		s.apply(l, v, p)
-		s.mu.Unlock()
-		return nil
+		apply(p)
 	}
-	for _, r := range l.held() {
-		r.when = s.now() + failureRetry.Milliseconds()
-		s.index.free(r, s.now())
-	}
-	s.remind()
 	s.mu.Unlock()
-	if notice != nil {
+	if err != nil && notice != nil {
 		s.forget(notice, wal.IsFull(err) || errors.Is(err, wal.ErrTooLarge))
 	}
-	return fmt.Errorf("queue: failure not recorded: %w", err)
+	return err
 }
 
-// maxNoticeHeader bounds the header section handed to the Notifier, in octets.
+// maxNoticeHeader bounds the header section handed to the Composer, in octets.
 const maxNoticeHeader = 64 << 10
 
-// compose has the Notifier make the notice, reserves its ID, and puts a large body into a file; body is what is left for the
+// compose has the Composer make the notice, reserves its ID, and puts a large body into a file; body is what is left for the
 // record. The notice is nil when none is due.
-func (s *Spool) compose(l *Lease, failures []Failed) (notice *record, body []byte, err error) {
-	if s.o.Notifier == nil {
+func (s *Spool) compose(l *Lease, outcomes []Outcome) (notice *record, body []byte, err error) {
+	composer := s.o.composer()
+	if composer == nil {
 		return nil, nil, nil
 	}
 	header, err := s.header(l.entry, maxNoticeHeader)
@@ -331,20 +377,34 @@ func (s *Spool) compose(l *Lease, failures []Failed) (notice *record, body []byt
 		s.o.Log.Warn("notice without the header of its message", "id", l.entry.id, "error", err)
 	}
 	env := l.Envelope.Clone()
-	now := s.o.Now()
-	composed, content := s.o.Notifier.Failure(&env, failures, header, now)
+	r := &Report{Envelope: &env, Outcomes: outcomes, Now: s.o.Now(), Header: header, Open: l.Open, Size: l.Size}
+	notice, body, err = s.take(composer, r)
+	var reply smtp.Reply
+	if err != nil && !errors.As(err, &reply) { // not the disk: the message that it returns cannot be read
+		r.Open = nil
+		notice, body, err = s.take(composer, r)
+	}
+	return notice, body, err
+}
+
+// take takes in the notice of a report.
+func (s *Spool) take(c Composer, r *Report) (notice *record, body []byte, err error) {
+	composed, content := c.Compose(r)
+	if content != nil {
+		defer content.Close()
+	}
 	if composed == nil || len(composed.Recipients) == 0 {
 		return nil, nil, nil
 	}
-	notice = &record{Envelope: composed.Clone(), accepted: now.UnixMilli(), size: int64(len(content))}
+	notice = &record{Envelope: composed.Clone(), accepted: r.Now.UnixMilli()}
 	if notice.ID.IsZero() {
-		notice.ID = message.NewID(now)
+		notice.ID = message.NewID(r.Now)
 	}
 	if err := s.reserve(notice.ID); err != nil {
 		return nil, nil, err
 	}
 	b := s.newBuffer()
-	if err := s.readBody(notice, b, bytes.NewReader(content)); err != nil {
+	if err := s.readBody(notice, b, content); err != nil {
 		s.forget(notice, true)
 		return nil, nil, err
 	}
