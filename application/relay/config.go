@@ -24,6 +24,9 @@ type Config struct {
 
 	DNS []string `doc:"DNS servers, address or address:port; empty: those of /etc/resolv.conf, as it is at the moment." example:"192.0.2.53"`
 
+	TrustAD bool   `doc:"The DNS servers check DNSSEC, and nobody can forge what they say on the way here: exchangers with TLSA records get mail over TLS with a certificate that fits those, or none (DANE, RFC 7672). A server on loopback is trusted without this."`
+	MTASTS  string `toml:"mta_sts" doc:"Whether domains may demand verified TLS by a policy on a web server of theirs (RFC 8461)." default:"on" oneof:"on off"`
+
 	// RFC 5321 §4.5.4.1: the parameters to the retry algorithm must be configurable.
 	FirstRetry time.Duration `doc:"Wait after the first failed attempt; it doubles each time (RFC 5321 §4.5.4.1 advises 30m)." default:"5m" min:"10s"`
 	LastRetry  time.Duration `doc:"Longest wait between attempts." default:"4h" min:"1m"`
@@ -121,6 +124,7 @@ func (cfg *Config) roots() (*x509.CertPool, error) {
 func (cfg Config) withDefaults() Config {
 	cfg.TLS = cmp.Or(cfg.TLS, tlsRequired)
 	cfg.ViaTLS = cmp.Or(cfg.ViaTLS, tlsOpportunistic)
+	cfg.MTASTS = cmp.Or(cfg.MTASTS, "on")
 	cfg.FirstRetry = cmp.Or(cfg.FirstRetry, 5*time.Minute)
 	cfg.LastRetry = cmp.Or(cfg.LastRetry, 4*time.Hour)
 	cfg.Connections = cmp.Or(cfg.Connections, 50)

@@ -14,17 +14,23 @@ import (
 	"time"
 
 	"bothy/application/queue"
+	"bothy/application/relay/dane"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 )
 
 // hop is one server to try.
 type hop struct {
-	name      string // for its certificate, and for people
+	name      string // for people
 	address   string // to dial
-	tls       string // one of the modes of Config.TLS
-	smarthost bool   // or another server that the configuration names
-	username  string // to log in with; empty: no login by password
+	tls       string // one of the modes of Config.TLS, tlsDANE or tlsEncrypted
+	demand    string // who wants that
+	sni       string // the name its certificate is asked for, and has where tls is "required"
+	records   []dane.Record
+	names     []string // for those
+	trial     bool     // an MTA-STS policy is in testing: note whether it would hold
+	smarthost bool     // or another server that the configuration names
+	username  string   // to log in with; empty: no login by password
 	password  string
 	external  bool // show it our certificate
 }
@@ -65,10 +71,11 @@ func (set *settings) hops(lane queue.Lane) []string {
 
 // hop is what the configuration says of the server at address.
 func (set *settings) hop(address string) hop {
-	h := hop{name: address, address: address, tls: set.ViaTLS, smarthost: true}
+	h := hop{name: address, address: address, tls: set.ViaTLS, demand: "relay.tls", smarthost: true}
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		h.name = host
 	}
+	h.sni = h.name
 	if slices.Contains(set.smarthosts, address) {
 		h.tls, h.username, h.password, h.external = set.TLS, set.Username, set.Password, len(set.tls.Certificates) > 0
 	}
@@ -146,7 +153,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 	if err := s.client.Greet(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.encrypt(ctx, set, h); err != nil {
+	if err := r.encrypt(ctx, s, set, h); err != nil {
 		return nil, err
 	}
 	if h.login() {
@@ -174,7 +181,7 @@ func (r *Relay) dial(ctx context.Context, set *settings, h hop) (net.Conn, error
 	}
 	shaking, cancel := context.WithTimeout(ctx, set.DialTimeout)
 	defer cancel()
-	tc := tls.Client(nc, set.tlsConfig(h))
+	tc := tls.Client(nc, r.tlsConfig(set, h))
 	if err := tc.HandshakeContext(shaking); err != nil {
 		nc.Close()
 		return nil, tlsFailure(h, err)
@@ -189,54 +196,41 @@ func (h hop) implicitTLS() bool {
 }
 
 // encrypt is STARTTLS, as far as h.tls wants it.
-func (s *session) encrypt(ctx context.Context, set *settings, h hop) error {
+func (r *Relay) encrypt(ctx context.Context, s *session, set *settings, h hop) error {
 	if h.tls == tlsNone || h.implicitTLS() {
 		return nil
 	}
 	_, offered := s.client.Has("STARTTLS")
-	if !offered && h.tls == tlsRequired {
-		return later(7, 10, "%s does not offer STARTTLS, which is required of it (tls)", h.address)
+	if !offered && h.mandatory() {
+		return later(7, 10, "%s does not offer STARTTLS, which is required (%s)", h.address, h.demand) // RFC 7672 §2.2, RFC 8461 §5
 	}
 	if !offered {
 		return nil
 	}
 	shaking, cancel := context.WithTimeout(ctx, set.DialTimeout)
 	defer cancel()
-	err := s.client.StartTLS(shaking, set.tlsConfig(h))
+	err := s.client.StartTLS(shaking, r.tlsConfig(set, h))
 	refused := errors.As(err, new(smtp.Reply))
 	switch {
 	case err == nil:
 		return nil
-	case refused && h.tls == tlsOpportunistic: // RFC 3207 §4: the client decides; the session goes on in the clear
+	case refused && !h.mandatory(): // RFC 3207 §4: the client decides; the session goes on in the clear
 		return nil
 	case refused:
-		return later(7, 10, "%s refuses STARTTLS, which is required of it (tls): %v", h.address, err)
+		return later(7, 10, "%s refuses STARTTLS, which is required (%s): %v", h.address, h.demand, err)
 	}
 	return tlsFailure(h, err)
 }
 
 func tlsFailure(h hop, err error) error {
-	if h.tls == tlsRequired {
-		var unknown x509.UnknownAuthorityError
-		hint := ""
-		if errors.As(err, &unknown) {
-			hint = "; if its authority is to be trusted, name it in ca_file"
-		}
-		return later(7, 5, "no verified TLS with %s: %v%s", h.address, err, hint) // RFC 3463 §3.8: X.7.5
+	if !h.mandatory() {
+		return fmt.Errorf("%w with %s: %w", errHandshake, h.address, err)
 	}
-	return fmt.Errorf("%w with %s: %w", errHandshake, h.address, err)
-}
-
-// tlsConfig verifies the name where TLS is required. Elsewhere anybody's certificate does: without DNSSEC nothing says which name an
-// exchanger must have, and to refuse would mean the clear (RFC 7435 §1).
-func (set *settings) tlsConfig(h hop) *tls.Config {
-	cfg := set.tls.Clone()
-	cfg.ServerName = h.name
-	cfg.InsecureSkipVerify = h.tls != tlsRequired
-	if !h.external {
-		cfg.Certificates = nil
+	hint := ""
+	if errors.As(err, new(x509.UnknownAuthorityError)) && h.smarthost {
+		hint = "; if its authority is to be trusted, name it in ca_file"
 	}
-	return cfg
+	return later(7, 5, "no verified TLS with %s, which is required (%s): %v%s", h.address, h.demand, err, hint) // RFC 3463 §3.8: X.7.5
 }
 
 // login authenticates with the best mechanism both sides have (RFC 4954 §4). Every failure passes: the operator can mend it.

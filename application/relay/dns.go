@@ -1,25 +1,31 @@
 package relay
 
 import (
-	"cmp"
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"bothy/application/relay/dane"
 )
 
 // Resolver asks the DNS. Names are A-labels without a final dot. An error that is neither ErrNoDomain nor ErrNoAddress says that there
 // was no answer, which is never a reason to give up a message.
 type Resolver interface {
 	// MX returns the mail exchangers of domain in no order, CNAMEs followed; none when the domain exists without any.
-	MX(ctx context.Context, domain string) ([]MX, error)
+	MX(ctx context.Context, domain string) ([]MX, Origin, error)
 	// Addrs returns the addresses of host in the order to try them; at least one when err is nil.
-	Addrs(ctx context.Context, host string) ([]netip.Addr, error)
+	Addrs(ctx context.Context, host string) ([]netip.Addr, Origin, error)
+	// TLSA returns the records of a name such as "_25._tcp.mx.far.example" (RFC 6698 §3), and none but secure ones. That there are
+	// none is no error.
+	TLSA(ctx context.Context, name string) ([]dane.Record, error)
+	// TXT returns the texts of a name, each with its strings joined. That there are none is no error.
+	TXT(ctx context.Context, name string) ([]string, error)
 }
 
 // MX is one mail exchanger (RFC 1035 §3.3.9).
@@ -28,74 +34,92 @@ type MX struct {
 	Host       string // lower case; empty for the root, the null MX (RFC 7505 §3)
 }
 
+// Origin is where an answer came from.
+type Origin struct {
+	Name        string // where CNAMEs led from the name that was asked for, or that name
+	Secure      bool   // DNSSEC vouches for everything on the way (RFC 4033 §5), and so does a resolver that we may believe
+	SecureAlias bool   // not for everything, but for the first of the CNAMEs (RFC 7672 §2.2.2)
+}
+
 // What the DNS knows for certain not to be there.
 var (
 	ErrNoDomain  = errors.New("no such domain")                 // RFC 2308 §2.1
 	ErrNoAddress = errors.New("the name has no address in DNS") // RFC 2308 §2.2, for A and AAAA
 )
 
-// Bounds of one lookup.
-const (
-	queryTimeout = 5 * time.Second
-	queryRounds  = 2    // times each server is asked
-	maxServers   = 3    // as in resolv.conf(5)
-	ednsSize     = 1232 // octets of a UDP answer: fits any path without fragments
-)
-
-// DNS is a stub resolver (RFC 1034 §5.3.1): it asks recursive servers, over UDP and where an answer is truncated over TCP. It keeps
-// no answers. The zero DNS uses the servers of /etc/resolv.conf, read anew for each question: a site's uplink may bring others.
+// DNS is a stub resolver (RFC 1034 §5.3.1): it asks recursive servers, over UDP and where an answer is truncated over TCP, and
+// keeps their answers for as long as these say, an hour at most. The zero DNS uses the servers of /etc/resolv.conf, read anew for
+// each question: a site's uplink may bring others. Do not copy one that was used.
 type DNS struct {
 	Servers []string                                                             // address or address:port; empty: resolv.conf's
+	TrustAD bool                                                                 // believe the AD bit of all of them; else only of those on loopback
 	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer's
+	Now     func() time.Time                                                     // nil: time.Now
+
+	cache cache
 }
 
 // MX is Resolver's.
-func (d *DNS) MX(ctx context.Context, domain string) ([]MX, error) {
-	answer, err := d.lookup(ctx, domain, dns.TypeMX)
+func (d *DNS) MX(ctx context.Context, domain string) ([]MX, Origin, error) {
+	found, err := d.lookup(ctx, domain, dns.TypeMX)
 	if err != nil {
-		return nil, err
+		return nil, Origin{}, err
 	}
 	var exchangers []MX
-	for _, rr := range answer.Answer { // of the name CNAMEs lead to: RFC 5321 §5.1
+	for _, rr := range found.records {
 		if mx, ok := rr.(*dns.MX); ok {
-			exchangers = append(exchangers, MX{mx.Preference, strings.ToLower(strings.TrimSuffix(mx.Mx, "."))})
+			exchangers = append(exchangers, MX{mx.Preference, plainName(mx.Mx)})
 		}
 	}
-	return exchangers, nil
+	return exchangers, found.origin, nil
 }
 
 // Addrs is Resolver's. IPv6 and IPv4 addresses alternate, so that two tries reach both (RFC 5321 §5.2, RFC 8305 §4).
-func (d *DNS) Addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+func (d *DNS) Addrs(ctx context.Context, host string) ([]netip.Addr, Origin, error) {
 	type result struct {
-		addrs []netip.Addr
-		err   error
+		addrs  []netip.Addr
+		origin Origin
+		err    error
 	}
 	six := make(chan result, 1)
 	go func() {
-		addrs, err := d.addrs(ctx, host, dns.TypeAAAA)
-		six <- result{addrs, err}
+		addrs, origin, err := d.addrs(ctx, host, dns.TypeAAAA)
+		six <- result{addrs, origin, err}
 	}()
-	v4, err4 := d.addrs(ctx, host, dns.TypeA)
+	v4, origin, err4 := d.addrs(ctx, host, dns.TypeA)
 	v6 := <-six
-	if len(v4)+len(v6.addrs) > 0 {
-		return alternate(v6.addrs, v4), nil
-	}
-	// Only what both families agree on is certain.
-	for _, err := range []error{err4, v6.err} {
-		if !errors.Is(err, ErrNoAddress) && !errors.Is(err, ErrNoDomain) {
-			return nil, err
+	switch {
+	case len(v4) > 0 && len(v6.addrs) > 0:
+		origin.Secure = origin.Secure && v6.origin.Secure
+	case len(v6.addrs) > 0:
+		origin = v6.origin
+	case len(v4) == 0:
+		// Only what both families agree on is certain.
+		for _, err := range []error{err4, v6.err} {
+			if !errors.Is(err, ErrNoAddress) && !errors.Is(err, ErrNoDomain) {
+				return nil, Origin{}, err
+			}
 		}
+		return nil, Origin{}, err4
 	}
-	return nil, err4
+	if !origin.Secure && origin.Name != host {
+		// RFC 7672 §2.1.3: whether the first CNAME is secure shows only when it is asked for alone.
+		alias, err := d.lookup(ctx, host, dns.TypeCNAME)
+		if err != nil {
+			return nil, Origin{}, err
+		}
+		origin.SecureAlias = alias.origin.Secure
+	}
+	return alternate(v6.addrs, v4), origin, nil
 }
 
-func (d *DNS) addrs(ctx context.Context, host string, family uint16) ([]netip.Addr, error) {
-	answer, err := d.lookup(ctx, host, family)
+func (d *DNS) addrs(ctx context.Context, host string, family uint16) ([]netip.Addr, Origin, error) {
+	found, err := d.lookup(ctx, host, family)
 	if err != nil {
-		return nil, err
+		return nil, Origin{}, err
 	}
 	var addrs []netip.Addr
-	for _, rr := range answer.Answer {
+	for _, rr := range found.records {
 		var ip net.IP
 		switch rr := rr.(type) {
 		case *dns.A:
@@ -109,11 +133,11 @@ func (d *DNS) addrs(ctx context.Context, host string, family uint16) ([]netip.Ad
 	}
 	switch {
 	case len(addrs) > 0:
-		return addrs, nil
-	case proven(answer):
-		return nil, ErrNoAddress
+		return addrs, found.origin, nil
+	case found.proven:
+		return nil, Origin{}, ErrNoAddress
 	}
-	return nil, errUnproven
+	return nil, Origin{}, errUnproven
 }
 
 func alternate(a, b []netip.Addr) []netip.Addr {
@@ -125,155 +149,87 @@ func alternate(a, b []netip.Addr) []netip.Addr {
 	return append(append(both, a...), b...)
 }
 
-// errUnproven is a "no" without the zone's SOA record: a router whose uplink is gone may say so as well.
-var errUnproven = errors.New("DNS server denies the name without proof")
+// TLSA is Resolver's.
+func (d *DNS) TLSA(ctx context.Context, name string) ([]dane.Record, error) {
+	found, err := d.lookup(ctx, name, dns.TypeTLSA)
+	if errors.Is(err, ErrNoDomain) {
+		return nil, nil
+	}
+	if err != nil || !found.origin.Secure { // RFC 7672 §2.2: insecure ones are as good as none
+		return nil, err
+	}
+	var records []dane.Record
+	for _, rr := range found.records {
+		tlsa, ok := rr.(*dns.TLSA)
+		if !ok {
+			continue
+		}
+		data, err := hex.DecodeString(tlsa.Certificate)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, dane.Record{Usage: tlsa.Usage, Selector: tlsa.Selector, Matching: tlsa.MatchingType, Data: data})
+	}
+	return records, nil
+}
 
-// lookup asks the servers in turn until one has an answer.
-func (d *DNS) lookup(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
-	servers, err := d.servers()
+// TXT is Resolver's.
+func (d *DNS) TXT(ctx context.Context, name string) ([]string, error) {
+	found, err := d.lookup(ctx, name, dns.TypeTXT)
+	if errors.Is(err, ErrNoDomain) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	query := new(dns.Msg).SetQuestion(dns.Fqdn(name), qtype)
-	query.SetEdns0(ednsSize, false)
-	for range queryRounds {
-		for _, server := range servers {
-			var answer *dns.Msg
-			if answer, err = d.ask(ctx, query, server); err == nil {
-				err = judge(answer)
-			}
-			if err == nil || errors.Is(err, ErrNoDomain) || ctx.Err() != nil {
-				return answer, err
-			}
-			err = fmt.Errorf("DNS server %s: %w", server, err)
+	var texts []string
+	for _, rr := range found.records {
+		if txt, ok := rr.(*dns.TXT); ok {
+			texts = append(texts, strings.Join(txt.Txt, ""))
 		}
 	}
-	return nil, err
+	return texts, nil
 }
 
-// ask puts one question to one server.
-func (d *DNS) ask(ctx context.Context, query *dns.Msg, server string) (*dns.Msg, error) {
-	dial := d.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	query.Id = dns.Id()
-	for _, network := range []string{"udp", "tcp"} {
-		ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-		defer cancel()
-		conn, err := dial(ctx, network, server)
-		if err != nil {
-			return nil, err
-		}
-		defer conn.Close()
-		defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
-		answer, _, err := (&dns.Client{Timeout: queryTimeout}).ExchangeWithConnContext(ctx, query, &dns.Conn{Conn: conn, UDPSize: ednsSize})
-		if err != nil {
-			return nil, err
-		}
-		if !answer.Response || len(answer.Question) != 1 || !strings.EqualFold(answer.Question[0].Name, query.Question[0].Name) ||
-			answer.Question[0].Qtype != query.Question[0].Qtype {
-			return nil, errors.New("answer to another question")
-		}
-		if !answer.Truncated { // RFC 7766 §5: else the same over TCP
-			return answer, nil
-		}
-	}
-	return nil, errors.New("answer truncated over TCP")
-}
+// plainName is a name as the rest of the package has it.
+func plainName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
-// judge returns nil for an answer that can be used, ErrNoDomain for a certain denial, any other error for what is no answer.
-func judge(answer *dns.Msg) error {
-	switch answer.Rcode {
-	case dns.RcodeSuccess:
-		if len(answer.Answer) == 0 && !proven(answer) && refers(answer) {
-			return errors.New("referral in place of an answer: not a recursive server")
-		}
-		return nil
-	case dns.RcodeNameError:
-		if proven(answer) {
-			return ErrNoDomain
-		}
-		return errUnproven
-	}
-	return errors.New("answered " + cmp.Or(dns.RcodeToString[answer.Rcode], "an unknown code"))
-}
-
-// proven reports whether a denial carries the SOA record of a zone that the name is in (RFC 2308 §3: servers authoritative for the zone
-// must include it).
-func proven(answer *dns.Msg) bool {
-	name := answer.Question[0].Name
-	for _, rr := range answer.Answer {
-		if cname, ok := rr.(*dns.CNAME); ok && strings.EqualFold(cname.Hdr.Name, name) {
-			name = cname.Target // RFC 2308 §2.1: the denial is of where the chain ends
-		}
-	}
-	for _, rr := range answer.Ns {
-		if soa, ok := rr.(*dns.SOA); ok && dns.IsSubDomain(soa.Hdr.Name, name) {
-			return true
-		}
-	}
-	return false
-}
-
-// refers reports whether answer names other servers to ask.
-func refers(answer *dns.Msg) bool {
-	for _, rr := range answer.Ns {
-		if _, ok := rr.(*dns.NS); ok {
-			return true
-		}
-	}
-	return false
-}
-
-const resolvConf = "/etc/resolv.conf"
-
-// servers lists whom to ask.
-func (d *DNS) servers() ([]string, error) {
-	from := d.Servers
-	if len(from) == 0 {
-		conf, err := dns.ClientConfigFromFile(resolvConf)
-		if err != nil {
-			return nil, err
-		}
-		from = conf.Servers
-	}
-	var servers []string
-	for _, server := range from[:min(len(from), maxServers)] {
-		address, err := serverAddress(server)
-		if err != nil {
-			return nil, err
-		}
-		servers = append(servers, address)
-	}
-	if len(servers) == 0 {
-		return nil, errors.New("no DNS server is known")
-	}
-	return servers, nil
-}
-
-// Static is a Resolver with all its answers given: for tests and demonstrations. A name in neither table does not exist.
+// Static is a Resolver with all its answers given: for tests and demonstrations. A name in neither of the first two tables does not
+// exist. Nothing is secure but the names in Secure.
 type Static struct {
 	Exchangers map[string][]MX
 	Addresses  map[string][]netip.Addr
+	TLSAs      map[string][]dane.Record
+	Texts      map[string][]string
+	Secure     map[string]bool
 }
 
 // MX is Resolver's.
-func (s Static) MX(_ context.Context, domain string) ([]MX, error) {
+func (s Static) MX(_ context.Context, domain string) ([]MX, Origin, error) {
 	exchangers, known := s.Exchangers[domain]
 	if _, host := s.Addresses[domain]; !known && !host {
-		return nil, ErrNoDomain
+		return nil, Origin{}, ErrNoDomain
 	}
-	return exchangers, nil
+	return exchangers, s.origin(domain), nil
 }
 
 // Addrs is Resolver's.
-func (s Static) Addrs(_ context.Context, host string) ([]netip.Addr, error) {
+func (s Static) Addrs(_ context.Context, host string) ([]netip.Addr, Origin, error) {
 	if addrs := s.Addresses[host]; len(addrs) > 0 {
-		return addrs, nil
+		return addrs, s.origin(host), nil
 	}
 	if _, known := s.Exchangers[host]; known {
-		return nil, ErrNoAddress
+		return nil, Origin{}, ErrNoAddress
 	}
-	return nil, ErrNoDomain
+	return nil, Origin{}, ErrNoDomain
 }
+
+func (s Static) origin(name string) Origin { return Origin{Name: name, Secure: s.Secure[name]} }
+
+// TLSA is Resolver's.
+func (s Static) TLSA(_ context.Context, name string) ([]dane.Record, error) {
+	return s.TLSAs[name], nil
+}
+
+// TXT is Resolver's.
+func (s Static) TXT(_ context.Context, name string) ([]string, error) { return s.Texts[name], nil }

@@ -34,7 +34,7 @@ func nameserver(t *testing.T, answer dns.HandlerFunc) (address string) {
 	return pc.LocalAddr().String()
 }
 
-// zone is a nameserver's answer by "name type": RRs, with "!" before one for the authority section, and an RCODE's name.
+// zone is a nameserver's answer by "name type": RRs, with "!" before one for the authority section, an RCODE's name, and "AD".
 type zone map[string][]string
 
 func (z zone) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
@@ -46,6 +46,10 @@ func (z zone) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 		answer.Rcode = dns.RcodeRefused
 	}
 	for _, line := range lines {
+		if line == "AD" {
+			answer.AuthenticatedData = true
+			continue
+		}
 		if code, ok := dns.StringToRcode[line]; ok {
 			answer.Rcode = code
 			continue
@@ -109,18 +113,18 @@ func TestDNSMX(t *testing.T) {
 		{"plain.example", nil},
 		{"stripped.example", nil},
 	} {
-		got, err := d.MX(t.Context(), test.domain)
+		got, _, err := d.MX(t.Context(), test.domain)
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%s: %v, %v, want %v", test.domain, got, err, test.want)
 		}
 	}
 	for _, domain := range []string{"gone.example", "dangling.example"} {
-		if _, err := d.MX(t.Context(), domain); !errors.Is(err, ErrNoDomain) {
+		if _, _, err := d.MX(t.Context(), domain); !errors.Is(err, ErrNoDomain) {
 			t.Errorf("%s: %v, want ErrNoDomain", domain, err)
 		}
 	}
 	for _, domain := range []string{"offline.example", "forged.example", "broken.example", "refused.example", "lame.example"} {
-		if got, err := d.MX(t.Context(), domain); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
+		if got, _, err := d.MX(t.Context(), domain); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
 			t.Errorf("%s: %v, %v, want an error that passes", domain, got, err)
 		}
 	}
@@ -133,7 +137,7 @@ func TestDNSAddrs(t *testing.T) {
 		{"four.example", "192.0.2.4"},
 		{"half.example", "192.0.2.4"},
 	} {
-		got, err := d.Addrs(t.Context(), test.host)
+		got, _, err := d.Addrs(t.Context(), test.host)
 		var words []string
 		for _, addr := range got {
 			words = append(words, addr.String())
@@ -143,12 +147,12 @@ func TestDNSAddrs(t *testing.T) {
 		}
 	}
 	for host, want := range map[string]error{"empty.example": ErrNoAddress, "gone.example": ErrNoDomain} {
-		if _, err := d.Addrs(t.Context(), host); !errors.Is(err, want) {
+		if _, _, err := d.Addrs(t.Context(), host); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", host, err, want)
 		}
 	}
 	for _, host := range []string{"doubt.example", "silent.example", "offline.example"} {
-		if got, err := d.Addrs(t.Context(), host); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
+		if got, _, err := d.Addrs(t.Context(), host); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
 			t.Errorf("%s: %v, %v, want an error that passes", host, got, err)
 		}
 	}
@@ -162,7 +166,7 @@ func TestDNSNextServer(t *testing.T) {
 		w.WriteMsg(new(dns.Msg).SetRcode(query, dns.RcodeServerFailure))
 	})
 	d := &DNS{Servers: []string{broken, nameserver(t, demoZone.ServeDNS)}}
-	if got, err := d.MX(t.Context(), "far.example"); err != nil || len(got) != 2 {
+	if got, _, err := d.MX(t.Context(), "far.example"); err != nil || len(got) != 2 {
 		t.Fatalf("%v, %v", got, err)
 	}
 	if asked.Load() != 1 {
@@ -180,7 +184,7 @@ func TestDNSTruncated(t *testing.T) { // RFC 7766 §5
 		}
 		demoZone.ServeDNS(w, query)
 	})}}
-	if got, err := d.MX(t.Context(), "far.example"); err != nil || len(got) != 2 {
+	if got, _, err := d.MX(t.Context(), "far.example"); err != nil || len(got) != 2 {
 		t.Fatalf("%v, %v", got, err)
 	}
 }
@@ -193,7 +197,7 @@ func TestDNSAnswerToAnotherQuestion(t *testing.T) {
 		answer.Ns = append(answer.Ns, rr)
 		w.WriteMsg(answer)
 	})}}
-	if _, err := d.MX(t.Context(), "far.example"); err == nil || errors.Is(err, ErrNoDomain) {
+	if _, _, err := d.MX(t.Context(), "far.example"); err == nil || errors.Is(err, ErrNoDomain) {
 		t.Fatalf("believed: %v", err)
 	}
 }
@@ -218,15 +222,15 @@ func TestDNSNobody(t *testing.T) {
 	cancel()
 	for name, test := range map[string]struct {
 		ctx context.Context
-		d   DNS
+		d   *DNS
 	}{
-		"unreachable": {t.Context(), DNS{Servers: []string{"192.0.2.53"}, Dial: unreachable}},
-		"silent":      {ended, DNS{Servers: []string{"192.0.2.53"}, Dial: silent}},
+		"unreachable": {t.Context(), &DNS{Servers: []string{"192.0.2.53"}, Dial: unreachable}},
+		"silent":      {ended, &DNS{Servers: []string{"192.0.2.53"}, Dial: silent}},
 	} {
-		if _, err := test.d.MX(test.ctx, "far.example"); err == nil || errors.Is(err, ErrNoDomain) {
+		if _, _, err := test.d.MX(test.ctx, "far.example"); err == nil || errors.Is(err, ErrNoDomain) {
 			t.Errorf("%s: MX %v", name, err)
 		}
-		if _, err := test.d.Addrs(test.ctx, "far.example"); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
+		if _, _, err := test.d.Addrs(test.ctx, "far.example"); err == nil || errors.Is(err, ErrNoDomain) || errors.Is(err, ErrNoAddress) {
 			t.Errorf("%s: Addrs %v", name, err)
 		}
 	}
@@ -237,13 +241,13 @@ func TestStatic(t *testing.T) {
 		Exchangers: map[string][]MX{"far.example": {{10, "mx.far.example"}}},
 		Addresses:  map[string][]netip.Addr{"mx.far.example": {netip.MustParseAddr("192.0.2.1")}},
 	}
-	if got, err := s.MX(t.Context(), "mx.far.example"); err != nil || got != nil {
+	if got, _, err := s.MX(t.Context(), "mx.far.example"); err != nil || got != nil {
 		t.Errorf("a host without exchangers: %v, %v", got, err)
 	}
-	if _, err := s.Addrs(t.Context(), "far.example"); !errors.Is(err, ErrNoAddress) {
+	if _, _, err := s.Addrs(t.Context(), "far.example"); !errors.Is(err, ErrNoAddress) {
 		t.Errorf("a domain without address: %v", err)
 	}
-	if _, err := s.MX(t.Context(), "nowhere.example"); !errors.Is(err, ErrNoDomain) {
+	if _, _, err := s.MX(t.Context(), "nowhere.example"); !errors.Is(err, ErrNoDomain) {
 		t.Errorf("nowhere: %v", err)
 	}
 }

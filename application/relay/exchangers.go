@@ -21,10 +21,11 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 	if literal, ok := strings.CutPrefix(domain, "["); ok {
 		return r.connectLiteral(ctx, set, literal)
 	}
-	preferences, f := r.exchangers(ctx, set, domain)
+	preferences, mx, f := r.exchangers(ctx, set, domain)
 	if f != nil {
 		return nil, f
 	}
+	policy := r.policy(ctx, set, domain)
 	var t tally
 	tries := 0
 	for _, hosts := range preferences {
@@ -33,13 +34,20 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 			t.add(never(554, 4, 6, "the mail exchangers of %s lead back to this server, which has no mailboxes for it", domain))
 			break
 		}
-		for i, host := range hosts {
-			for _, addr := range found[i] {
+		for _, x := range found {
+			x.domain, x.mx = domain, mx
+			h, f := r.secure(ctx, set, x, policy)
+			if f != nil {
+				t.add(f)
+				continue
+			}
+			for _, addr := range x.addrs {
 				if tries == maxTries {
 					return nil, t.result()
 				}
 				tries++
-				s, f := r.open(ctx, set, hop{name: host, address: netip.AddrPortFrom(addr, r.o.MXPort).String(), tls: cmp.Or(set.NextHops[domain].TLS, tlsOpportunistic)})
+				h.address = netip.AddrPortFrom(addr, r.o.MXPort).String()
+				s, f := r.open(ctx, set, h)
 				if f == nil {
 					return s, nil
 				}
@@ -64,24 +72,25 @@ func (r *Relay) connectLiteral(ctx context.Context, set *settings, literal strin
 	case r.o.Self(at):
 		return nil, never(554, 4, 6, "[%s] is this server, which has no mailboxes for it", literal)
 	}
-	return r.open(ctx, set, hop{name: addr.String(), address: at.String(), tls: tlsOpportunistic})
+	// RFC 7672 §2.2, RFC 8461 §3.4: neither TLSA records nor policies are for literals.
+	return r.open(ctx, set, hop{name: addr.String(), sni: addr.String(), address: at.String(), tls: tlsOpportunistic})
 }
 
 // exchangers returns the hosts of domain that mail may go to, the preferred first, those of equal preference together in random
-// order (RFC 5321 §5.1).
-func (r *Relay) exchangers(ctx context.Context, set *settings, domain string) ([][]string, *failure) {
-	records, err := set.resolver.MX(ctx, domain)
+// order (RFC 5321 §5.1), and where that is known from.
+func (r *Relay) exchangers(ctx context.Context, set *settings, domain string) ([][]string, Origin, *failure) {
+	records, mx, err := set.resolver.MX(ctx, domain)
 	switch {
 	case errors.Is(err, ErrNoDomain):
-		return nil, never(550, 1, 2, "the domain %s does not exist; is the address spelt right?", domain)
+		return nil, mx, never(550, 1, 2, "the domain %s does not exist; is the address spelt right?", domain)
 	case err != nil: // RFC 5321 §5.1: queued and retried later
 		f := later(4, 3, "DNS did not say where mail for %s goes: %v", domain, err)
 		f.silent, f.unreached = true, true
-		return nil, f
+		return nil, mx, f
 	case len(records) == 0:
 		records = []MX{{0, domain}} // RFC 5321 §5.1: the implicit MX
 	case len(records) == 1 && records[0].Host == "":
-		return nil, never(556, 1, 10, "the domain %s takes no mail (null MX)", domain) // RFC 7505 §4.1
+		return nil, mx, never(556, 1, 10, "the domain %s takes no mail (null MX)", domain) // RFC 7505 §4.1
 	}
 	type ranked struct {
 		MX
@@ -112,27 +121,29 @@ func (r *Relay) exchangers(ctx context.Context, set *settings, domain string) ([
 		}
 	}
 	if len(preferences) == 0 {
-		return nil, never(554, 4, 6, "the mail exchangers of %s lead back to this server, which has no mailboxes for it", domain)
+		return nil, mx, never(554, 4, 6, "the mail exchangers of %s lead back to this server, which has no mailboxes for it", domain)
 	}
-	return preferences, nil
+	return preferences, mx, nil
 }
 
 // addresses finds at most maxPerHost addresses of each host, and whether one is ours. Hosts without any go to t.
-func (r *Relay) addresses(ctx context.Context, set *settings, hosts []string, t *tally) (found [][]netip.Addr, loop bool) {
+func (r *Relay) addresses(ctx context.Context, set *settings, hosts []string, t *tally) (found []exchanger, loop bool) {
 	for _, host := range hosts {
-		addrs, err := set.resolver.Addrs(ctx, host)
+		addrs, origin, err := set.resolver.Addrs(ctx, host)
 		switch {
 		case errors.Is(err, ErrNoDomain), errors.Is(err, ErrNoAddress): // RFC 5321 §5.1: must be reported as an error
 			t.add(never(550, 4, 4, "the mail exchanger %s has no address in DNS", host))
+			continue
 		case err != nil:
 			f := later(4, 3, "DNS did not give the address of the mail exchanger %s: %v", host, err)
 			f.silent, f.unreached = true, true
 			t.add(f)
+			continue
 		}
 		for _, addr := range addrs {
 			loop = loop || r.o.Self(netip.AddrPortFrom(addr, r.o.MXPort))
 		}
-		found = append(found, addrs[:min(len(addrs), maxPerHost)])
+		found = append(found, exchanger{host: host, addrs: addrs[:min(len(addrs), maxPerHost)], origin: origin})
 	}
 	return found, loop
 }

@@ -153,7 +153,7 @@ func TestEqualExchangersTakeTurns(t *testing.T) {
 		dice := []float64{0.1, 0.2, 0.3}
 		at := seed
 		r := newRelay(t, Options{Rand: func() float64 { at++; return dice[at%3] }}, Config{}, "")
-		groups, f := r.exchangers(t.Context(), r.set.Load(), "equal.example")
+		groups, _, f := r.exchangers(t.Context(), r.set.Load(), "equal.example")
 		if f != nil || len(groups) != 1 || len(groups[0]) != 3 {
 			t.Fatalf("%v, %v", groups, f)
 		}
@@ -165,12 +165,18 @@ func TestEqualExchangersTakeTurns(t *testing.T) {
 }
 
 // faulty is a resolver that has no answers.
-type faulty struct{ mx, addrs error }
-
-func (f faulty) MX(_ context.Context, domain string) ([]MX, error) {
-	return []MX{{10, "mx." + domain}}, f.mx
+type faulty struct {
+	Static
+	mx, addrs error
 }
-func (f faulty) Addrs(context.Context, string) ([]netip.Addr, error) { return nil, f.addrs }
+
+func (f faulty) MX(_ context.Context, domain string) ([]MX, Origin, error) {
+	return []MX{{10, "mx." + domain}}, Origin{}, f.mx
+}
+
+func (f faulty) Addrs(context.Context, string) ([]netip.Addr, Origin, error) {
+	return nil, Origin{}, f.addrs
+}
 
 // TestNoAnswerIsNeverPermanent: whatever DNS and the network fail with.
 func TestNoAnswerIsNeverPermanent(t *testing.T) {
@@ -214,7 +220,7 @@ func TestDNSTimesOut(t *testing.T) {
 		n := &internet{servers: map[string]func(net.Conn){"192.0.2.53:53": func(c net.Conn) { io.Copy(io.Discard, c) }}}
 		d := &DNS{Servers: []string{"192.0.2.53"}, Dial: n.Dial}
 		start := time.Now()
-		_, err := d.MX(t.Context(), "far.example")
+		_, _, err := d.MX(t.Context(), "far.example")
 		if err == nil || errors.Is(err, ErrNoDomain) {
 			t.Errorf("%v", err)
 		}

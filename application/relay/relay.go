@@ -16,6 +16,7 @@ import (
 
 	"bothy/application/message"
 	"bothy/application/queue"
+	"bothy/application/relay/mtasts"
 	"bothy/application/smtp"
 	"bothy/operational/link"
 )
@@ -46,6 +47,9 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	TLS  *tls.Config
 
+	// Policies is the directory of MTA-STS policies; empty: they are not looked for.
+	Policies string
+
 	// Sent, when set, hears of every reply to a recipient, and of those we gave ourselves where no server could be asked. It must return soon.
 	Sent func(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply)
 }
@@ -68,6 +72,7 @@ type settings struct {
 	smarthosts []string
 	tls        *tls.Config
 	resolver   Resolver
+	policies   *mtasts.Store // nil: nobody's
 }
 
 // The kinds of lane a Relay serves.
@@ -123,9 +128,15 @@ func (r *Relay) Set(cfg Config, smarthosts ...string) error {
 	}
 	resolver := r.o.Resolver
 	if resolver == nil {
-		resolver = &DNS{Servers: cfg.DNS, Dial: r.o.Dial}
+		resolver = &DNS{Servers: cfg.DNS, TrustAD: cfg.TrustAD, Dial: r.o.Dial, Now: r.o.Now}
 	}
+	base.ClientSessionCache = tls.NewLRUClientSessionCache(sessionCache)
 	next := &settings{Config: cfg.withDefaults(), tls: base, resolver: resolver}
+	if r.o.Policies != "" && next.MTASTS == "on" {
+		next.policies = &mtasts.Store{
+			Dir: r.o.Policies, TXT: resolver.TXT, Client: mtasts.NewClient(r.dialHost(resolver), base), Log: r.o.Log, Now: r.o.Now,
+		}
+	}
 	next.smarthosts = slices.DeleteFunc(slices.Clone(smarthosts), func(address string) bool { return address == "" })
 	if old := r.set.Swap(next); old != nil {
 		r.health.forget()
@@ -229,5 +240,7 @@ func (r *Relay) retry(lane queue.Lane, attempts int, jitter float64) time.Time {
 	wait := r.set.Load().retryAfter(lane, attempts)
 	return r.o.Now().Add(wait + time.Duration((2*jitter-1)*jitterPart*float64(wait)))
 }
+
+const sessionCache = 256 // TLS sessions that can be resumed, by server
 
 const jitterPart = 0.1 // of each wait, either way
