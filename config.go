@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"bothy/application/dsn"
 	"bothy/application/mailbox"
 	"bothy/application/message"
 	"bothy/application/odmr"
@@ -37,6 +38,7 @@ type Config struct {
 	Route       route.Config        `doc:"Where mail for others goes."`
 	Relay       relay.Config        `doc:"How mail leaves."`
 	Queue       queue.Config        `doc:"Mail that waits." reload:"restart"`
+	Notices     dsn.Config          `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config      `doc:"Mail that has arrived."`
 	Link        link.Config         `doc:"What tells whether the uplink is up."`
 }

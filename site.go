@@ -144,7 +144,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 		return nil, fmt.Errorf("mailboxes: %w", err)
 	}
 	s.spool, err = queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: &dsn.Composer{Hostname: cfg.Hostname},
+		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices},
 		Config: cfg.Queue, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {
