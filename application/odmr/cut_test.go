@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,8 +32,13 @@ type exchange struct {
 	near     *sim.End   // of the last connection, the site's
 	far      *sim.End   // and the provider's
 	serving  sync.WaitGroup
+	stop     context.CancelFunc // ends the provider's sessions
 
 	mu       sync.Mutex
+	ctx      context.Context // of the provider's sessions
+	mail     []letter        // that has come for whomever
+	ends     []*sim.End      // the provider's, of all connections
+	down     bool            // the provider is restarting
 	arrivals []arrival
 	hiccup   bool // the site has refused a message for now, once
 }
@@ -53,11 +59,14 @@ func what(subject string, recipients []message.Recipient) string {
 	return subject + " to " + strings.Join(to, " ")
 }
 
-// mail is what waits at the provider; "gone" does not exist at the site.
-var mail = []struct {
+// letter is a message that comes to the provider.
+type letter struct {
 	subject, body string
 	to            []string
-}{
+}
+
+// mail is what waits at the provider; "gone" does not exist at the site.
+var mail = []letter{
 	{"one", "..\r\n.dot\r\n", []string{"a@clinic.example", "x@elsewhere.example", "b@clinic.example.net"}},
 	{"two", "caf\xc3\xa9\r\n", []string{"y@light.example", "c@clinic.example", "gone@clinic.example"}},
 	{"three", "no end of line", []string{"d@clinic.example", "z@light.example", "e@clinic.example"}},
@@ -70,14 +79,37 @@ var mine = mailboxes{
 }
 
 func newExchange(t *testing.T) *exchange {
+	x := emptyExchange(t)
+	for _, m := range mail {
+		time.Sleep(time.Millisecond) // the bubble's: it puts them in order
+		x.post(m)
+	}
+	return x
+}
+
+// emptyExchange is one where nothing waits.
+func emptyExchange(t *testing.T) *exchange {
 	x := &exchange{t: t, disk: sim.NewDisk(), site: openSpool(t, sim.NewDisk(), siteRouter)}
 	x.hold = openSpool(t, x.disk, providerRouter)
 	x.provider = newCutProvider(x.hold)
-	for _, m := range mail {
-		time.Sleep(time.Millisecond) // the bubble's: it puts them in order
-		send(t, x.hold, "a@sender.example", "Subject: "+m.subject+"\r\n\r\n"+m.body, m.to...)
-	}
+	x.ctx, x.stop = context.WithCancel(context.Background())
+	t.Cleanup(func() { x.stop() })
 	return x
+}
+
+// post lets a message come to the provider.
+func (x *exchange) post(m letter) {
+	x.mu.Lock()
+	x.mail = append(x.mail, m)
+	x.mu.Unlock()
+	send(x.t, x.hold, "a@sender.example", "Subject: "+m.subject+"\r\n\r\n"+m.body, m.to...)
+}
+
+// letters are those that have come.
+func (x *exchange) letters() []letter {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.mail)
 }
 
 func newCutProvider(hold queue.Store) *Provider {
@@ -101,7 +133,7 @@ func (x *exchange) Accept(ctx context.Context, env *message.Envelope, body io.Re
 	if subject == "four" && x.first() {
 		return smtp.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "disk full"}
 	}
-	for _, m := range mail {
+	for _, m := range x.letters() {
 		if m.subject == subject && strings.TrimSuffix(rest, "\r\n") != strings.TrimSuffix(m.body, "\r\n") {
 			x.t.Errorf("message %s arrived as %q", subject, rest)
 		}
@@ -128,14 +160,17 @@ func (x *exchange) first() bool {
 func (x *exchange) dial(context.Context, string, string) (net.Conn, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if x.down {
+		return nil, syscall.ECONNREFUSED
+	}
 	var path sim.Path
 	if len(x.paths) > 0 {
 		path, x.paths = x.paths[0], x.paths[1:]
 	}
 	near, far := sim.Pipe(path)
-	x.near, x.far = near, far
-	provider := x.provider
-	x.serving.Go(func() { _ = provider.Serve(context.Background(), far) }) // how it ends is the cut's doing
+	x.near, x.far, x.ends = near, far, append(x.ends, far)
+	provider, ctx := x.provider, x.ctx
+	x.serving.Go(func() { _ = provider.Serve(ctx, far) }) // how it ends is the cut's doing
 	return near, nil
 }
 
@@ -172,8 +207,15 @@ func (x *exchange) duplicates() (twice []string) {
 	for _, a := range x.arrivals {
 		count[a.what]++
 	}
-	for _, m := range mail {
+	left := map[queue.Lane]int{lane("clinic.example"): 0, lane("clinic.example.net"): 0}
+	for _, m := range x.letters() {
 		for _, to := range m.to {
+			switch _, domain, _ := strings.Cut(to, "@"); {
+			case domain == "light.example", domain == "elsewhere.example":
+				left[providerRouter(domain)]++
+			case !mine[to]:
+				left["mx/sender.example"]++
+			}
 			n := 0
 			for what, k := range count {
 				if strings.HasPrefix(what, m.subject+" ") && strings.Contains(what+" ", " "+to+" ") {
@@ -200,10 +242,8 @@ func (x *exchange) duplicates() (twice []string) {
 	if total := stored["mailbox/clinic.example"] + stored["mailbox/clinic.example.net"]; total != inAll {
 		t.Errorf("%d recipients on the site's disk, %d were acknowledged", total, inAll)
 	}
-	// What is nobody's business of this customer is as it was; one notice is on its way.
-	for l, want := range map[queue.Lane]int{
-		lane("clinic.example"): 0, lane("clinic.example.net"): 0, lane("light.example"): 2, "mx/elsewhere.example": 1, "mx/sender.example": 1,
-	} {
+	// What is nobody's business of this customer is as it was; a notice is on its way for each that does not exist.
+	for l, want := range left {
 		if due, all := x.hold.Waiting(l); due != want || all != want {
 			t.Errorf("lane %s: %d due, %d in all, want %d", l, due, all, want)
 		}
@@ -221,7 +261,7 @@ type windows []struct {
 }
 
 // reference makes one whole call and tells how long it was, and when a cut may double which message.
-func reference(t *testing.T) (near, far int64, w windows) {
+func reference(t *testing.T, play scene) (near, far int64, w windows) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
 		written := writes{}
@@ -230,9 +270,7 @@ func reference(t *testing.T) (near, far int64, w windows) {
 			conn, err := x.dial(ctx, network, address)
 			return &notedConn{conn, &written}, err
 		}
-		if _, err := c.Call(context.Background(), nil); err != nil {
-			t.Error(err)
-		}
+		play(x, c)
 		x.serving.Wait()
 		near, far = x.near.Written(), x.far.Written()
 		before := int64(0)
@@ -284,14 +322,45 @@ func (w windows) mayDouble(cut sim.Cut) (what []string) {
 	return what
 }
 
+// scene is what a customer does over a connection that may break.
+type scene func(x *exchange, c *Customer)
+
+// calls calls once.
+func calls(_ *exchange, c *Customer) { _, _ = c.Call(context.Background(), nil) } // it may even succeed: a cut behind everything
+
+// lingers stays while two messages come, and is asked whether it is there.
+func lingers(x *exchange, c *Customer) {
+	x.lingering(24 * time.Hour)
+	end := run(c)
+	time.Sleep(10 * time.Second)
+	x.post(letter{"five", "push\r\n", []string{"a@clinic.example", "z@light.example", "b@clinic.example.net"}})
+	time.Sleep(time.Second)
+	x.post(letter{"six", "push again\r\n", []string{"c@clinic.example"}})
+	time.Sleep(5 * time.Minute)
+	end()
+	x.serving.Wait()
+	x.lingering(0)
+}
+
 // TestCutAtEveryOctet breaks a whole call after each octet of each side, in each manner, and lets the site call again.
-func TestCutAtEveryOctet(t *testing.T) {
-	near, far, w := reference(t)
-	if len(w) < 3 || near < 500 || far < 500 {
-		t.Fatalf("the exchange is too small to be worth cutting: %d and %d octets, %d transfers", near, far, len(w))
-	}
+func TestCutAtEveryOctet(t *testing.T) { cutEverywhere(t, calls, 0, 3) }
+
+// TestCutWhileLingering does the same to a session that lingers, from where that begins.
+func TestCutWhileLingering(t *testing.T) { cutEverywhere(t, lingers, 3, 5) }
+
+// cutEverywhere cuts a scene whose connection to be cut has so many transfers, behind the first so many of them.
+func cutEverywhere(t *testing.T, play scene, behind, transfers int) {
+	near, far, w := reference(t, play)
 	if want := "one to a@clinic.example b@clinic.example.net"; w[0].what != want { // over the thin link once
 		t.Errorf("the first transfer was %q, want %q", w[0].what, want)
+	}
+	from := map[sim.Side]int64{}
+	if behind > 0 {
+		from = map[sim.Side]int64{sim.Dialer: w[behind-1].replyDone + 1, sim.Listener: w[behind-1].data + 1}
+	}
+	w = w[behind:]
+	if len(w) != transfers-behind || near < 500 || far < 500 {
+		t.Fatalf("the exchange is too small to be worth cutting: %d and %d octets, %d transfers", near, far, len(w))
 	}
 	doubled := map[string]bool{}
 	var mu sync.Mutex
@@ -299,9 +368,9 @@ func TestCutAtEveryOctet(t *testing.T) {
 		for side, length := range map[sim.Side]int64{sim.Dialer: near, sim.Listener: far} {
 			t.Run(fmt.Sprintf("%v-%v", side, how), func(t *testing.T) {
 				t.Parallel()
-				for after := int64(0); after <= length; after += stride(how) {
+				for after := from[side]; after <= length; after += stride(how) {
 					cut := sim.Cut{Side: side, After: after, How: how}
-					twice := cutOnce(t, cut)
+					twice := cutOnce(t, play, cut)
 					allowed := w.mayDouble(cut)
 					for _, what := range twice {
 						if !slices.Contains(allowed, what) {
@@ -334,10 +403,12 @@ func stride(how sim.How) int64 {
 }
 
 // cutOnce makes one call that is cut, and whole ones until all is done.
-func cutOnce(t *testing.T, cut sim.Cut) (twice []string) {
+func cutOnce(t *testing.T, play scene, cut sim.Cut) (twice []string) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
-		_ = x.call(sim.Path{Delay: delay(cut.How), Cut: &cut}) // it may even succeed: a cut behind everything
+		x.paths = []sim.Path{{Delay: delay(cut.How), Cut: &cut}}
+		play(x, x.customer())
+		x.serving.Wait()
 		x.finish()
 		twice = x.duplicates()
 	})

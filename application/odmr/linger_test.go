@@ -60,7 +60,7 @@ func (x *exchange) vanish() {
 // later lets one more message come.
 func (x *exchange) later(subject string, to ...string) {
 	x.t.Helper()
-	send(x.t, x.hold, "a@sender.example", "Subject: "+subject+"\r\n\r\nlater\r\n", to...)
+	x.post(letter{subject, "later\r\n", to})
 }
 
 // arrived counts the transfers of a message.
@@ -444,8 +444,7 @@ func say(t *testing.T, conn net.Conn, lines *bufio.Reader, line, want string) {
 func TestTooLarge(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			x := &exchange{t: t, hold: openSpool(t, sim.NewDisk(), providerRouter), site: openSpool(t, sim.NewDisk(), siteRouter)}
-			x.provider = newCutProvider(x.hold)
+			x := emptyExchange(t)
 			x.set(func(c *directory.Customer) { c.KeepLarge = keep })
 			send(t, x.hold, "a@sender.example", "Subject: large\r\n\r\n"+strings.Repeat("x", 5000), "a@clinic.example")
 			send(t, x.hold, "a@sender.example", "Subject: small\r\n\r\nx", "a@clinic.example")

@@ -24,8 +24,7 @@ var (
 // TestLargeGoesLast: what did not get through once does not keep back what was not tried yet.
 func TestLargeGoesLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := &exchange{t: t, hold: openSpool(t, sim.NewDisk(), providerRouter), site: openSpool(t, sim.NewDisk(), siteRouter)}
-		x.provider = newCutProvider(x.hold)
+		x := emptyExchange(t)
 		for _, m := range []struct {
 			subject string
 			size    int

@@ -3,11 +3,13 @@ package odmr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"bothy/application/directory"
 	"bothy/lib/sim"
 )
 
@@ -37,6 +39,69 @@ func TestSeeds(t *testing.T) {
 			x.duplicates()
 		})
 	})
+}
+
+// TestSeedsLingering: sites that linger, over bad connections; one of them has a twin with the same account; messages come all the while,
+// and the provider restarts or loses power under open sessions.
+func TestSeedsLingering(t *testing.T) {
+	seeds := 150
+	if testing.Short() {
+		seeds = 30
+	}
+	sim.Seeds(t, seeds, func(t *testing.T, seed uint64) {
+		synctest.Test(t, func(t *testing.T) {
+			dice := rand.New(rand.NewPCG(seed, 1))
+			x := newExchange(t)
+			x.lingering(time.Duration(1+dice.IntN(60)) * time.Minute)
+			if dice.IntN(2) == 0 {
+				x.set(func(c *directory.Customer) { c.Linger, c.LongPoll = 0, 4*time.Minute })
+			}
+			for range dice.IntN(12) {
+				x.paths = append(x.paths, randomPath(dice))
+			}
+			end := []func(){run(x.customer())}
+			if dice.IntN(2) == 0 {
+				end = append(end, run(x.customer()))
+			}
+			for i := range 1 + dice.IntN(8) {
+				time.Sleep(time.Duration(dice.IntN(20*60_000)) * time.Millisecond)
+				switch dice.IntN(6) {
+				case 0:
+					x.restartOpen(dice)
+				default:
+					x.post(letter{fmt.Sprintf("push%d", i), "x\r\n", mail[dice.IntN(2)].to})
+				}
+			}
+			time.Sleep(time.Duration(dice.IntN(60)) * time.Minute)
+			for _, end := range end {
+				end()
+			}
+			x.serving.Wait()
+			x.set(func(c *directory.Customer) { c.Linger, c.LongPoll = 0, 0 })
+			x.finish()
+			x.duplicates()
+		})
+	})
+}
+
+// restartOpen is restart while sessions are open: they end with QUIT, or their connections are reset.
+func (x *exchange) restartOpen(dice *rand.Rand) {
+	x.mu.Lock()
+	x.stop()
+	for _, end := range x.ends {
+		if dice.IntN(2) == 0 {
+			end.Close()
+		}
+	}
+	directory := x.provider.Directory
+	x.down = true
+	x.mu.Unlock()
+	x.serving.Wait()
+	x.restart(dice)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.provider.Directory, x.down = directory, false
+	x.ctx, x.stop = context.WithCancel(context.Background())
 }
 
 // randomPath is a connection with faults.
