@@ -1,11 +1,13 @@
 package dhcp4
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -287,4 +289,8 @@ func appendRoute(b []byte, s string) ([]byte, error) {
 	octets := prefix.Masked().Addr().As4()
 	b = append(append(b, byte(prefix.Bits())), octets[:(prefix.Bits()+7)/8]...)
 	return appendText4(b, via)
+}
+
+func sortOptions(all []Option) {
+	slices.SortFunc(all, func(a, b Option) int { return cmp.Compare(a.Code, b.Code) })
 }
