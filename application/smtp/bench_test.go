@@ -63,6 +63,37 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
+// The same with 20 messages under way at once.
+func BenchmarkSendMany(b *testing.B) {
+	text := bytes.Repeat(line, 4096/len(line))
+	for name, drop := range map[string][]string{"BDAT": nil, "DATA": {"CHUNKING"}} {
+		b.Run(name, func(b *testing.B) {
+			c := NewClient(NewConn(loopback(b, newServer(discard{}))), "site.example", Timeouts{})
+			if err := c.Greet(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			for _, keyword := range drop {
+				delete(c.keywords, keyword)
+			}
+			env := envelope(recipients("keeper"))
+			taken := 0
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			b.ResetTimer()
+			err := c.SendMany(b.Context(), func(yield func(Outgoing) bool) {
+				for range b.N {
+					if !yield(Outgoing{env, bytes.NewReader(text), int64(len(text)), func(r []Reply) { taken += r[0].Code / 250 }}) {
+						return
+					}
+				}
+			}, 20)
+			if err != nil || taken != b.N {
+				b.Fatal(taken, err)
+			}
+		})
+	}
+}
+
 // loop is a connection whose peer sends the same n times over; what comes back is forgotten.
 type loop struct {
 	script

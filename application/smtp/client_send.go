@@ -29,8 +29,7 @@ var blocks = sync.Pool{New: func() any { return new([3*blockSize + 64]byte) }}
 // (RFC 1047). body is read once; size is its exact number of octets. If body fails or is of another size, the connection
 // is closed, so that no part of it can be taken for a message.
 func (c *Client) Send(ctx context.Context, env *message.Envelope, body io.Reader, size int64) (replies []Reply, err error) {
-	t := &transfer{c: c, env: env, body: body, size: size, left: size, replies: make([]Reply, len(env.Recipients))}
-	t.aborted.Store(-1)
+	t := newTransfer(c, env, body, size)
 	if err := c.inStep(); err != nil || len(env.Recipients) == 0 {
 		return t.replies, err
 	}
@@ -42,6 +41,12 @@ func (c *Client) Send(ctx context.Context, env *message.Envelope, body io.Reader
 		err = c.fail(ctx, err)
 	}
 	return t.replies, err
+}
+
+func newTransfer(c *Client, env *message.Envelope, body io.Reader, size int64) *transfer {
+	t := &transfer{c: c, env: env, body: body, size: size, left: size, replies: make([]Reply, len(env.Recipients))}
+	t.aborted.Store(-1)
+	return t
 }
 
 // transfer is one message on its way (RFC 5321 §3.3): a row of commands, whose replies are counted (RFC 2920 §3.1).
@@ -57,8 +62,12 @@ type transfer struct {
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
 
-	mailed   bool // MAIL was accepted
-	accepted int  // recipients
+	reset    bool          // RSET goes before MAIL
+	voice    *voice        // what is on its way of it
+	convoy   chan<- *voice // its turn among other messages; nil: it is alone
+	over     bool          // nothing more is sent or heard of it
+	mailed   bool          // MAIL was accepted
+	accepted int           // recipients
 
 	left    int64        // octets of the text still to be read
 	ending  atomic.Bool  // the end of the text is on its way: only now may it be accepted

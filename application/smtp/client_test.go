@@ -201,6 +201,18 @@ func TestClientTranscripts(t *testing.T) {
 		"binary": {run: func(ctx context.Context, c *Client) string {
 			return sendEnvelope(ctx, c, "a: b\r\n\r\n\x00\n\r\r\n", &message.Envelope{Body: message.BodyBinary, Recipients: recipients("a")})
 		}, want: "ok\na: 250 taken\n"},
+		"many": {run: func(ctx context.Context, c *Client) (out string) {
+			texts := []string{"a: 1\r\n", "a: 2\r\n", "a: 3\r\n"}
+			results := make([][]Reply, 3)
+			err := c.SendMany(ctx, outgoing(texts, results, "a"), 2)
+			return fmt.Sprintln(results, err)
+		}, want: "ok\n[[250 first] [554 no] [250 third]] <nil>\n"},
+		"many-data": {run: func(ctx context.Context, c *Client) (out string) {
+			texts := []string{"a: 1\r\n", "a: 2\r\n", "a: 3\r\n"}
+			results := make([][]Reply, 3)
+			err := c.SendMany(ctx, outgoing(texts, results, "a"), 9)
+			return fmt.Sprintln(results, err)
+		}, want: "ok\n[[250 first] [550 who?] [250 third]] <nil>\n"},
 		"rcpt-556": {run: func(ctx context.Context, c *Client) string {
 			replies, err := c.Send(ctx, envelope(recipients("a", "b")), strings.NewReader(hello), int64(len(hello)))
 			return fmt.Sprintln(replies[0], replies[0].NoMail(), replies[1].NoMail(), err)

@@ -3,11 +3,7 @@ package smtp
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"iter"
-	"os"
 	"strconv"
 	"time"
 
@@ -151,44 +147,27 @@ func (t *transfer) wait(s step) time.Duration {
 
 // run sends the message. An error ends the connection.
 func (t *transfer) run(ctx context.Context) error {
-	reset := t.c.open
-	t.c.mails++
-	t.c.open = true // until it is known not to be
-	var text Reply  // to DATA or to the eager BDAT
-	var err error
 	if t.pipelining {
-		text, err = t.flight(ctx, reset)
-	} else {
-		text, err = t.lockstep(ctx, reset)
-	}
-	switch {
-	case err != nil:
+		t.begin(t.c.open)
+		if err := t.envelope(ctx); err != nil {
+			return err
+		}
+	} else if err := t.lockstep(ctx); err != nil {
 		return err
-	case t.eager:
-		return t.concluded(text)
-	case t.chunking && t.accepted > 0:
-		return t.chunks(ctx)
-	case text.Code == 0: // nobody to send it to
-		t.c.open = t.mailed
-		return nil
-	case text.Code/100 == 3 && t.accepted > 0:
-		return t.data(ctx)
-	case text.Code/100 == 3:
-		return t.emptyData(ctx)
-	case text.Positive():
-		return t.c.outOfStep("DATA", text)
 	}
-	t.settle(text)
-	t.c.open = t.mailed
-	return nil
+	if t.over {
+		return nil
+	}
+	return t.finish(ctx)
 }
 
-// flight sends the commands in one go and reads their replies meanwhile, so that neither side waits for the other with
-// full buffers (RFC 2920 §3.1).
-func (t *transfer) flight(ctx context.Context, reset bool) (text Reply, err error) {
-	withText := t.eager || !t.chunking
-	v := t.speak(func(out, in []byte) error {
-		for s, rcpt := range t.steps(reset, withText) {
+// begin puts the commands on their way in one go (RFC 2920 §3.1), and a short text behind them.
+func (t *transfer) begin(reset bool) {
+	t.reset = reset
+	t.c.mails++
+	t.c.open = true // until it is known not to be
+	t.voice = t.speak(func(out, _ []byte) error {
+		for s, rcpt := range t.steps(t.reset, t.eager || !t.chunking) {
 			if out = t.appendStep(out, s, rcpt); len(out) >= blockSize {
 				if err := t.write(out); err != nil {
 					return err
@@ -201,10 +180,18 @@ func (t *transfer) flight(ctx context.Context, reset bool) (text Reply, err erro
 		}
 		return t.write(out)
 	})
-	for s, rcpt := range t.steps(reset, withText) {
+}
+
+// envelope reads the replies to what begin sent. It may do so while that is still being written, so that neither side waits for
+// the other with full buffers (RFC 2920 §3.1). It puts the text on its way if it is wanted; else the transfer is over.
+func (t *transfer) envelope(ctx context.Context) error {
+	withText := t.eager || !t.chunking
+	var text Reply // to DATA or to the eager BDAT
+	for s, rcpt := range t.steps(t.reset, withText) {
 		var r Reply
+		var err error
 		if s == stepText && t.eager {
-			r, err = t.finalReply(ctx, v)
+			r, err = t.finalReply(ctx, t.voice)
 		} else {
 			r, err = t.c.read(ctx, t.wait(s))
 		}
@@ -212,37 +199,81 @@ func (t *transfer) flight(ctx context.Context, reset bool) (text Reply, err erro
 			err = t.note(s, rcpt, r)
 		}
 		if err != nil {
-			return Reply{}, v.give(err)
+			return t.voice.give(err)
 		}
-		text = r
+		if s == stepText {
+			text = r
+		}
 	}
-	if !withText {
-		text = Reply{}
+	if err := t.voice.end(); err != nil {
+		return err
 	}
-	return text, v.end()
+	return t.proceed(ctx, text)
+}
+
+// proceed decides what follows the envelope.
+func (t *transfer) proceed(ctx context.Context, text Reply) error {
+	t.over = true
+	switch {
+	case t.eager:
+		return t.concluded(text)
+	case t.chunking && t.accepted > 0:
+		if t.over = false; t.pipelining {
+			t.voice = t.speak(t.writeChunks)
+		}
+	case text.Code == 0: // nobody to send it to
+		t.c.open = t.mailed
+	case text.Code/100 == 3 && t.accepted > 0:
+		t.over = false
+		t.voice = t.speak(t.writeData)
+	case text.Code/100 == 3:
+		return t.emptyData(ctx)
+	case text.Positive():
+		return t.c.outOfStep("DATA", text)
+	default:
+		t.settle(text)
+		t.c.open = t.mailed
+	}
+	return nil
+}
+
+// finish reads the replies to the text.
+func (t *transfer) finish(ctx context.Context) error {
+	t.over = true
+	switch {
+	case !t.chunking:
+		return t.dataReply(ctx)
+	case t.pipelining:
+		return t.chunkReplies(ctx)
+	}
+	return t.chunkByChunk(ctx)
 }
 
 // lockstep sends each command when the one before it is answered, and none in vain.
-func (t *transfer) lockstep(ctx context.Context, reset bool) (text Reply, err error) {
-	for s, rcpt := range t.steps(reset, !t.chunking) {
+func (t *transfer) lockstep(ctx context.Context) error {
+	t.reset = t.c.open
+	t.c.mails++
+	t.c.open = true
+	var text Reply
+	for s, rcpt := range t.steps(t.reset, !t.chunking) {
 		if s == stepRcpt && !t.mailed || s == stepText && t.accepted == 0 {
-			return Reply{}, nil
+			break
 		}
 		if err := t.write(t.appendStep(nil, s, rcpt)); err != nil {
-			return Reply{}, err
+			return err
 		}
 		r, err := t.c.read(ctx, t.wait(s))
 		if err == nil {
 			err = t.note(s, rcpt, r)
 		}
 		if err != nil {
-			return Reply{}, err
+			return err
 		}
 		if s == stepText {
 			text = r
 		}
 	}
-	return text, nil
+	return t.proceed(ctx, text)
 }
 
 // note takes the reply to one step.
@@ -285,258 +316,4 @@ func (t *transfer) concluded(r Reply) error {
 	// A refused BDAT leaves the peer's state open to doubt (RFC 3030 §2).
 	t.c.open = t.chunking && !r.Positive()
 	return nil
-}
-
-// data sends the text after 354 (RFC 5321 §4.1.1.4).
-func (t *transfer) data(ctx context.Context) error {
-	v := t.speak(func(out, in []byte) error {
-		var dots stuffer
-		for last := false; !last; {
-			n, err := t.read(in)
-			if err != nil {
-				return err
-			}
-			last = t.left == 0
-			out = dots.appendTo(out[:0], in[:n])
-			if last {
-				out = dots.end(out)
-			}
-			if dots.lines.bare || last && dots.lines.cr { // RFC 5321 §2.3.8: we must not send it
-				return errBody{replyBareText}
-			}
-			t.ending.Store(last)
-			if err := t.write(out); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	r, err := t.finalReply(ctx, v)
-	if err == nil {
-		err = t.concluded(r)
-	}
-	if err != nil {
-		return t.badBody(v.give(err))
-	}
-	return v.end()
-}
-
-// emptyData ends a DATA that was accepted though no recipient was (RFC 2920 §3.1). Its reply is nobody's.
-func (t *transfer) emptyData(ctx context.Context) error {
-	if err := t.write([]byte(".\r\n")); err != nil {
-		return err
-	}
-	_, err := t.c.read(ctx, t.c.Timeouts.DataDone)
-	t.c.open = err != nil
-	return err
-}
-
-// chunks sends the text with BDAT (RFC 3030 §2), the chunks one behind the other if the peer pipelines.
-func (t *transfer) chunks(ctx context.Context) error {
-	if !t.pipelining {
-		return t.chunkByChunk(ctx)
-	}
-	v := t.speak(func(out, _ []byte) error {
-		for sent := int64(0); ; sent++ {
-			if t.halted.Load() { // RFC 3030 §2: no more, and RSET
-				t.aborted.Store(sent)
-				return t.write(append(out, "RSET\r\n"...))
-			}
-			n, last := t.nextChunk()
-			if err := t.writeText(appendBDAT(out, n, last), n, last); err != nil || last {
-				return err
-			}
-		}
-	})
-	total := max(1, (t.size+chunkSize-1)/chunkSize)
-	for k := int64(0); ; k++ {
-		r, err := t.finalReply(ctx, v)
-		if err == nil && r.Code/100 == 3 {
-			err = t.c.outOfStep("BDAT", r)
-		}
-		switch {
-		case err != nil:
-			return t.badBody(v.give(err))
-		case k == t.aborted.Load(): // this is the reply to RSET
-			t.c.open = !r.Positive()
-			return v.end()
-		case k == total-1:
-			if !t.halted.Load() {
-				err = t.concluded(r)
-			}
-			return errors.Join(err, v.end())
-		case !r.Positive() && !t.halted.Load():
-			t.settle(r)
-			t.halted.Store(true)
-		}
-	}
-}
-
-// chunkByChunk sends chunks to a peer that does not pipeline.
-func (t *transfer) chunkByChunk(ctx context.Context) error {
-	for last := false; !last; {
-		var n int64
-		n, last = t.nextChunk()
-		v := t.speak(func(out, _ []byte) error { return t.writeText(appendBDAT(out, n, last), n, last) })
-		r, err := t.finalReply(ctx, v)
-		switch {
-		case err == nil && (last || !r.Positive()):
-			last, err = true, t.concluded(r)
-		case err == nil && r.Code/100 == 3:
-			err = t.c.outOfStep("BDAT", r)
-		}
-		if err != nil {
-			return t.badBody(v.give(err))
-		}
-		if err := v.end(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// nextChunk returns the size of the next chunk.
-func (t *transfer) nextChunk() (n int64, last bool) {
-	n = min(t.left, chunkSize)
-	return n, n == t.left
-}
-
-// writeText writes what is in out and n octets of the text behind it; last says that the text ends with them.
-func (t *transfer) writeText(out []byte, n int64, last bool) error {
-	for {
-		room := out[len(out):min(cap(out), max(blockSize, len(out)+1024))]
-		got, err := t.read(room[:min(int64(len(room)), n)])
-		if err != nil {
-			return err
-		}
-		out = out[:len(out)+got]
-		n -= int64(got)
-		if n == 0 {
-			t.ending.Store(last)
-		}
-		if err := t.write(out); err != nil || n == 0 {
-			return err
-		}
-		out = out[:0]
-	}
-}
-
-// errBody says that the message itself failed; the connection must not outlive it.
-type errBody struct{ error }
-
-func (e errBody) Unwrap() error { return e.error }
-
-// read fills p with text, as far as there is any, and makes sure that behind the last octet there is none.
-func (t *transfer) read(p []byte) (int, error) {
-	n, err := io.ReadFull(t.body, p[:min(int64(len(p)), t.left)])
-	if t.left -= int64(n); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return n, errBody{fmt.Errorf("smtp: %d octets before the end of the message: %w", t.left, err)}
-	}
-	if t.left > 0 {
-		return n, nil
-	}
-	var more [1]byte
-	switch n2, err := io.ReadFull(t.body, more[:]); {
-	case n2 > 0:
-		return n, errBody{fmt.Errorf("smtp: message longer than its %d octets", t.size)}
-	case !errors.Is(err, io.EOF):
-		return n, errBody{fmt.Errorf("smtp: at the end of the message: %w", err)}
-	}
-	return n, nil
-}
-
-func (t *transfer) write(p []byte) error {
-	if len(p) == 0 {
-		return nil
-	}
-	return t.c.Conn.write(p, t.c.Timeouts.DataBlock)
-}
-
-// badBody settles with a refusal of our own what a fault of the message stopped.
-func (t *transfer) badBody(err error) error {
-	var body errBody
-	var r Reply
-	if errors.As(err, &body) && errors.As(body.error, &r) {
-		t.settle(r)
-	}
-	return err
-}
-
-// voice is a goroutine that writes while the caller listens.
-type voice struct {
-	c    *Client
-	done chan struct{}
-	at   time.Time // when it ended, valid after done
-	err  error     // what it ended with, valid after done
-}
-
-// speak starts write, which is given memory: out, empty, to gather in, and in to read into.
-func (t *transfer) speak(write func(out, in []byte) error) *voice {
-	v := &voice{c: t.c, done: make(chan struct{})}
-	go func() {
-		defer close(v.done)
-		block := blocks.Get().(*[3*blockSize + 64]byte)
-		defer blocks.Put(block)
-		v.err = write(block[blockSize:blockSize], block[:blockSize])
-		v.at = time.Now()
-		// Half a message must never look like a whole one. A peer that takes nothing more has nothing more to say; one that
-		// closed may have said why.
-		var body errBody
-		if errors.As(v.err, &body) || errors.Is(v.err, os.ErrDeadlineExceeded) {
-			_ = t.c.Conn.Close()
-		}
-	}()
-	return v
-}
-
-// ended reports whether all is written, or failed.
-func (v *voice) ended() bool {
-	select {
-	case <-v.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// end waits for the voice. A reply to all of it has come, so there is nothing to wait for but an error.
-func (v *voice) end() error {
-	<-v.done
-	return v.err
-}
-
-// give stops the voice because listening failed with err; a fault of the message, or a peer that takes nothing, is
-// the better reason.
-func (v *voice) give(err error) error {
-	v.c.err = cmp.Or(v.c.err, err)
-	var body errBody
-	if !v.ended() {
-		_ = v.c.Conn.Close()
-	}
-	if <-v.done; errors.As(v.err, &body) || errors.Is(v.err, os.ErrDeadlineExceeded) {
-		v.c.err = v.err
-	}
-	return v.c.err
-}
-
-// finalReply reads a reply to text that may still be on its way: the wait begins when it is sent (RFC 5321 §4.5.3.2.6).
-func (t *transfer) finalReply(ctx context.Context, v *voice) (Reply, error) {
-	wait := t.c.Timeouts.DataDone
-	for t.c.err == nil && !t.c.Conn.hasLine() {
-		deadline := time.Now().Add(wait)
-		if v.ended() {
-			deadline = v.at.Add(wait)
-		}
-		err := t.c.Conn.await(ctx, deadline)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil || v.ended() && !time.Now().Before(deadline) {
-			return Reply{}, t.c.fail(ctx, err)
-		}
-	}
-	return t.c.read(ctx, wait)
 }

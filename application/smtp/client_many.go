@@ -1,0 +1,167 @@
+package smtp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"bothy/application/message"
+)
+
+// What is under way at once in SendMany. A lost connection leaves as much in doubt (RFC 1047).
+const (
+	maxUnderWay       = 256       // messages
+	maxOctetsUnderWay = 256 << 10 // of short texts, which nobody has asked for yet
+)
+
+// Outgoing is one message for SendMany; see Send.
+type Outgoing struct {
+	Envelope *message.Envelope
+	Body     io.Reader // read by another goroutine than the caller's, until Done
+	Size     int64
+	Done     func(replies []Reply) // told once, on the caller's goroutine, in the order of the messages
+}
+
+// SendMany transfers messages one behind the other without a wait in between: MAIL follows the end of the text before it in the same
+// flight (RFC 2920 §3.1), and a short text its envelope, as in Send. So a long link costs a round trip for many short
+// messages, and one for each long one. At most window messages are under way at once. A peer without PIPELINING gets them one by one.
+//
+// Every message that was taken from messages is Done, with what is certain of it: the replies are to be read as those of Send.
+// err is not nil when the connection is lost or out of step; nothing more is taken from messages then. A Body that fails, or is of
+// another size, ends the connection, but not before the peer has answered for the messages ahead of it, if it closes when it is
+// told to. While messages keeps it waiting, no reply is heard: it should end when there is nothing to send right now.
+func (c *Client) SendMany(ctx context.Context, messages iter.Seq[Outgoing], window int) error {
+	if err := c.inStep(); err != nil {
+		return err
+	}
+	window = min(max(window, 1), maxUnderWay)
+	// Two voices for each message, and none waits to be given its turn.
+	v := &convoy{c: c, window: window, turns: make(chan *voice, 2*window+2), ended: make(chan struct{})}
+	go v.speak()
+	defer context.AfterFunc(ctx, c.Conn.interrupt())()
+	var err error
+	for m := range messages {
+		if err = v.join(ctx, m); err != nil {
+			break
+		}
+	}
+	for err == nil && len(v.line) > 0 {
+		err = v.advance(ctx)
+	}
+	if err != nil {
+		err = c.fail(ctx, err)
+		_ = c.Conn.Close() // for who still speaks
+	}
+	close(v.turns)
+	<-v.ended
+	for _, m := range v.line { // nobody is, unless err is not nil
+		if m.voice != nil && m.broken() { // the better reason
+			c.err, err = m.voice.err, m.voice.err
+		}
+		m.done(m.replies)
+	}
+	return err
+}
+
+// convoy is the messages under way in SendMany. One goroutine speaks, the caller's listens.
+type convoy struct {
+	c      *Client
+	window int
+	turns  chan *voice // to be spoken, in this order
+	ended  chan struct{}
+	line   []*underWay
+	octets int64 // of the short texts in line
+}
+
+type underWay struct {
+	*transfer
+	heard bool // its envelope was answered
+	done  func([]Reply)
+}
+
+// speak lets each have its turn, and nobody behind one that failed.
+func (v *convoy) speak() {
+	defer close(v.ended)
+	var failed error
+	for turn := range v.turns {
+		if failed != nil {
+			turn.err = failed
+			close(turn.done)
+			continue
+		}
+		turn.run()
+		failed = turn.err
+	}
+}
+
+// join puts a message on its way and returns when there is room for another.
+func (v *convoy) join(ctx context.Context, m Outgoing) error {
+	t := newTransfer(v.c, m.Envelope, m.Body, m.Size)
+	t.convoy = v.turns
+	v.line = append(v.line, &underWay{transfer: t, done: m.Done})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if len(v.line) == 1 {
+		if err := v.c.inStep(); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(m.Envelope.Recipients) == 0 || !t.fit():
+		t.over = true
+	case t.pipelining:
+		if t.eager {
+			v.octets += t.size
+		}
+		// Nobody knows yet whether the BDAT ahead of it will be refused, or its MAIL left with nobody to go to.
+		t.begin(v.c.open || len(v.line) > 1)
+	}
+	for !v.roomy() {
+		if err := v.advance(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// roomy reports whether one more message can be put on its way: not while the last one's text waits to be asked for.
+func (v *convoy) roomy() bool {
+	if len(v.line) == 0 {
+		return true
+	}
+	last := v.line[len(v.line)-1]
+	return len(v.line) < v.window && v.octets < maxOctetsUnderWay && last.pipelining && (last.eager || last.heard || last.over)
+}
+
+// advance hears what the peer has to say next.
+func (v *convoy) advance(ctx context.Context) (err error) {
+	first := v.line[0]
+	switch {
+	case first.over:
+	case !first.pipelining:
+		err = first.run(ctx)
+	case first.broken():
+		err = first.voice.err
+	case !first.heard:
+		first.heard, err = true, first.envelope(ctx)
+	default:
+		err = first.finish(ctx)
+	}
+	if err != nil || !first.over {
+		return err
+	}
+	v.line = v.line[1:]
+	if first.eager && first.voice != nil {
+		v.octets -= first.size
+	}
+	first.done(first.replies)
+	return nil
+}
+
+// broken reports whether the message itself failed, so that no reply to it will come.
+func (m *underWay) broken() bool {
+	var body errBody
+	return m.voice.ended() && errors.As(m.voice.err, &body)
+}
