@@ -28,6 +28,7 @@ type cli struct {
 	Account    accountCmd    `cmd:"" help:"Who may log in, and their mailboxes."`
 	Domain     domainCmd     `cmd:"" help:"Domains whose mail this server takes."`
 	Customer   customerCmd   `cmd:"" help:"Who may call for the mail of which domains (ODMR, RFC 2645)."`
+	Dkim       dkimCmd       `cmd:"" help:"The keys that sign outgoing mail."`
 	Queue      queueCmd      `cmd:"" help:"Mail that waits."`
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`
 	Status     statusCmd     `cmd:"" help:"How the running server is."`

@@ -170,3 +170,18 @@ func TestCustomerSet(t *testing.T) {
 		{args: "customer remove lab --account", out: "Removed lab\n", err: note},
 	})
 }
+
+func TestDKIM(t *testing.T) {
+	inSite(t)
+	steps(t, []step{{args: "dkim list --json", out: "[]\n"}})
+	if r := bothy(t, "", "dkim", "add", "clinic.example", "--selector", "ed1", "--algorithm", "ed25519"); r.code != 0 || !strings.Contains(r.out, "ed1._domainkey") {
+		t.Fatalf("%+v", r)
+	}
+	steps(t, []step{
+		{args: "dkim add clinic.example --selector ed1 --algorithm ed25519", code: 1, err: "take another --selector"},
+		{args: "dkim add not_a_domain --algorithm ed25519", code: 1, err: "domain"},
+	})
+	if r := bothy(t, "", "dkim", "list"); !strings.HasPrefix(r.out, "ed1._domainkey.clinic.example. ") || !strings.Contains(r.out, "v=DKIM1; k=ed25519; p=") {
+		t.Errorf("%+v", r)
+	}
+}
