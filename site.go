@@ -108,6 +108,14 @@ func (s *Site) serve(ctx context.Context) error {
 	}
 }
 
+// delayNotice is how long mail waits in a lane before its sender is told. What a customer has yet to fetch is late by nobody's fault.
+func delayNotice(l queue.Lane, usual time.Duration) time.Duration {
+	if l.Kind() == "odmr" {
+		return 0
+	}
+	return usual
+}
+
 // open readies what lasts longer than a configuration.
 func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if env.Log == nil {
@@ -145,7 +153,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	}
 	s.spool, err = queue.Open(ctx, queue.Options{
 		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices},
-		Config: cfg.Queue, Log: env.Log, Now: env.Now,
+		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration { return delayNotice(l, cfg.Queue.DelayNotice) }, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)

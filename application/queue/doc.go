@@ -3,15 +3,19 @@
 //	RFC 5321 §4.5.4   retrying: due times, lifetime (§4.5.4.1); how often to try is the caller's
 //	RFC 5321 §6.1     what was accepted is not lost
 //	RFC 1047          a crash between delivery and its record delivers twice, never not at all
+//	RFC 2852 §4       what is not delivered in time goes back, or its sender is told
+//	RFC 3461 §5.2     when there is a notice to compose (Composer): failure, success, delay
 //	RFC 3463          4.3.1, 4.3.0, 4.5.3, 5.4.7
+//	RFC 4865 §4       mail that is released later
+//	RFC 6710 §5       the higher priority leaves first, then age
 //
-// Left out: more than one machine (another Store), warnings of delay (RFC 3461 §4.1 NOTIFY=DELAY), checkpoints of the index.
+// Left out: more than one machine (another Store), checkpoints of the index.
 //
 // Plane: application. One message: Accept (store_accept.go) reads the body and appends one record to the log of lib/wal, body and
 // all, or first writes a large body into a file of its own (store_body.go); it returns when the group it rode with is durable.
 // Then the message is in the index (machine.go): a row for each recipient, in the lane the Router names. Who carries a lane
 // hears of it by Due (serve_due.go), takes a Lease (store_lease.go), and settles each recipient; deliveries ride with the next group,
-// what a sender is told of is one record together with its notice (report.go). Run (serve.go) wakes what is due, fails what is too old, and has
+// what a sender is told of is one record together with its notice (report.go). Run (serve.go) wakes what is due, fails what is too old, tells senders of delay, and has
 // store_clean.go move what still waits out of old segments. Open replays the log (store_replay.go). store_operator.go is for people.
 //
 // # In memory
@@ -35,7 +39,8 @@
 //	S5  leased                                                      due again: a lease dies with its holder
 //	S6  delivery or deferral settled, its record not yet durable    served once more: bounded by Linger of lib/wal
 //	S7  failure with notice appended, not synced                    neither: it is tried again; or both, as S8
-//	S8  failure with notice durable                                 the recipient is gone, exactly one notice is served
+//	S8  failure with notice durable                                 the recipient is gone, exactly one notice is served;
+//	                                                                S7 and S8 hold for success and delay that are told, too
 //	S9  last settlement durable, body file still there              the message is gone; Open removes the file
 //	S10 message moved, old record still there                       the later record counts; settlements fit both
 //	S11 segment dropped, directory not synced                       as S10: whatever settles a record stands behind it

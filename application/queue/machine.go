@@ -3,6 +3,8 @@ package queue
 import (
 	"bytes"
 	"cmp"
+	"math"
+	"slices"
 	"time"
 
 	"bothy/application/message"
@@ -30,13 +32,17 @@ type entry struct {
 	accepted int64
 	place    wal.Position // of its record; zero until it is accepted
 	size     int64        // octets of the body
-	expires  int64        // no row expires before that
+	expires  int64        // no row expires, and nobody is to be told of a delay, before that
+	release  int64        // no row is due before that; 0 when not asked for (RFC 4865 §4.2)
+	deadline int64        // when it should have reached its recipients; 0 for never (RFC 2852 §4)
 	rows     []row
 	length   uint32 // octets of its record
 	live     int32  // rows not gone
 	slot     int32  // in index.expiry
 	busy     int32  // commits under way that take rows away: the record must stay where it is
 	changes  uint32 // counts what happened to the rows
+	priority int8   // the higher first (RFC 6710 §5)
+	returns  bool   // it fails at the deadline; else its sender is told
 	apart    bool   // the body has a file of its own
 	damaged  bool   // the record or the body cannot be read
 }
@@ -53,6 +59,7 @@ type row struct {
 	attempts uint16
 	hold     bool // the operator keeps it back
 	gone     bool // settled
+	told     bool // its sender knows that it waits
 }
 
 // lane is the rows that wait for one next hop.
@@ -82,16 +89,22 @@ func newIndex(ready func(Lane)) *index {
 	}
 }
 
-// older orders rows by the age of their messages.
+// terms are how long a recipient may wait in a lane, on its clock.
+type terms struct {
+	lifetime func(Lane) time.Duration // then it fails
+	delay    func(Lane) time.Duration // then its sender is told; 0: never
+}
+
+// older orders rows by the priority of their messages (RFC 6710 §5), then by age.
 func older(a, b *row) bool {
 	if a.entry != b.entry {
-		return compareAge(a.entry, b.entry) < 0
+		return compareTurn(a.entry, b.entry) < 0
 	}
 	return a.number < b.number
 }
 
-func compareAge(a, b *entry) int {
-	return cmp.Or(cmp.Compare(a.accepted, b.accepted), bytes.Compare(a.id[:], b.id[:]))
+func compareTurn(a, b *entry) int {
+	return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.accepted, b.accepted), bytes.Compare(a.id[:], b.id[:]))
 }
 
 func sooner(a, b *row) bool { return a.when < b.when }
@@ -121,7 +134,7 @@ func (x *index) lane(name Lane) *lane {
 }
 
 // add takes in a message whose rows have all but their lane. One that is too old already is looked at after a minute.
-func (x *index) add(e *entry, lanes []Lane, now int64, lifetime func(Lane) time.Duration) {
+func (x *index) add(e *entry, lanes []Lane, now int64, t terms) {
 	x.messages[e.id] = e
 	x.live += e.footprint()
 	for i := range e.rows {
@@ -133,7 +146,7 @@ func (x *index) add(e *entry, lanes []Lane, now int64, lifetime func(Lane) time.
 	}
 	e.live = int32(len(e.rows))
 	x.waiting += len(e.rows)
-	e.age(now, lifetime)
+	e.age(now, t)
 	x.expiry.push(e)
 }
 
@@ -141,6 +154,9 @@ func (e *entry) footprint() int64 { return int64(e.length) }
 
 // place puts a row that is in no heap where it belongs now.
 func (x *index) place(r *row, now int64) {
+	if r.entry.release > now {
+		r.when = max(r.when, r.entry.release)
+	}
 	switch {
 	case r.gone || r.lease != nil || r.hold || r.entry.damaged:
 	case r.when > now:
@@ -235,10 +251,12 @@ func (x *index) tick(now int64) {
 	}
 }
 
-// flush makes due every deferred row of a lane.
+// flush makes due every deferred row of a lane whose sender does not want it to wait.
 func (x *index) flush(l *lane, now int64) {
-	for l.later.len() > 0 {
-		r := l.later.items[l.later.len()-1]
+	for _, r := range slices.Clone(l.later.items) {
+		if r.entry.release > now {
+			continue
+		}
 		x.lift(r)
 		r.when = 0
 		x.place(r, now)
@@ -284,35 +302,61 @@ func (x *index) retain(r *row, hold bool, now int64) {
 	}
 }
 
-// expired returns a message whose time may have come, and its rows that are too old and that nobody holds. Every call
-// gives another message; nil when there is none.
-func (x *index) expired(now int64, lifetime func(Lane) time.Duration) (*entry, []*row) {
+// expired returns a message whose time may have come, its rows that are too old and those of whose delay the sender is to be told,
+// as far as nobody holds them. Every call gives another message; nil when there is none.
+func (x *index) expired(now int64, t terms) (e *entry, old, late []*row) {
 	for x.expiry.len() > 0 && x.expiry.first().expires <= now {
 		e := x.expiry.first()
-		rows := e.age(now, lifetime)
+		old, late := e.age(now, t)
 		x.expiry.fix(e)
-		if len(rows) > 0 {
-			return e, rows
+		if len(old)+len(late) > 0 {
+			return e, old, late
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
-// age sets when the message is to be looked at again and returns the rows that are too old and that nobody holds.
-func (e *entry) age(now int64, lifetime func(Lane) time.Duration) (old []*row) {
+// age sets when the message is to be looked at again, and returns the rows that nobody holds and that are too old, and the others of
+// whose delay the sender is to be told.
+func (e *entry) age(now int64, t terms) (old, late []*row) {
 	e.expires = now + maxExpiryWait
 	for i := range e.rows {
 		r := &e.rows[i]
 		if r.gone || r.hold || e.damaged {
 			continue
 		}
-		left := lifetime(r.lane.name).Milliseconds() - r.lane.clock.age(e.accepted, now)
-		if left <= 0 && r.lease == nil {
+		left, warn := r.left(now, t)
+		switch {
+		case r.lease != nil:
+		case left <= 0:
 			old = append(old, r)
+		case warn <= 0:
+			late = append(late, r)
 		}
-		e.expires = min(e.expires, now+max(left, minExpiryWait))
+		e.expires = min(e.expires, now+min(max(min(left, warn), minExpiryWait), maxExpiryWait))
 	}
-	return old
+	return old, late
+}
+
+// left returns in how many milliseconds a row fails, and in how many its sender is to be told that it waits, if nothing else happens.
+func (r *row) left(now int64, t terms) (fail, warn int64) {
+	e := r.entry
+	waited := r.lane.clock.age(max(e.accepted, e.release), now) // RFC 4865 §4.2: what it was asked to wait does not count
+	fail, warn = t.lifetime(r.lane.name).Milliseconds()-waited, math.MaxInt64
+	if d := t.delay(r.lane.name).Milliseconds(); d > 0 {
+		warn = d - waited
+	}
+	switch {
+	case e.deadline == 0:
+	case e.returns:
+		fail = min(fail, e.deadline-now) // RFC 2852 §4.1.2, §4.2: by-mode "R"
+	default:
+		warn = min(warn, e.deadline-now) // by-mode "N"
+	}
+	if r.told {
+		warn = math.MaxInt64
+	}
+	return fail, warn
 }
 
 // How often a message's age is looked at, in milliseconds.

@@ -106,6 +106,7 @@ func (l *Lease) Release() { l.spool.release(l) }
 // Config of a queue.
 type Config struct {
 	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
+	DelayNotice time.Duration `doc:"How long a message waits before its sender is told so, once, and as his NOTIFY allows; time without a link does not count (RFC 3461 §5.2.5). 0: never." default:"4h"`
 	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments." default:"128MiB" min:"1MiB"`
 	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there." default:"64MiB" min:"1MiB" max:"1GiB" reload:"restart"`
 	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
@@ -113,11 +114,12 @@ type Config struct {
 
 // Options of a Spool. Dir and Router are required.
 type Options struct {
-	Config   Config // zero fields mean the defaults of the tags
+	Config   Config // zero fields mean the defaults of the tags, but for DelayNotice
 	Dir      string
 	Router   Router
 	Notifier Notifier                 // a Composer too; nil: failures are forgotten without a notice
 	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime
+	Delay    func(Lane) time.Duration // how long it may wait there before its sender is told; 0 for never. nil: Config.DelayNotice
 	Log      *slog.Logger             // nil: silent
 	Now      func() time.Time         // nil: time.Now
 	FS       wal.FS                   // nil: the machine's
@@ -141,6 +143,10 @@ func (o *Options) defaults() {
 		lifetime := c.Lifetime
 		o.Lifetime = func(Lane) time.Duration { return lifetime }
 	}
+	if o.Delay == nil {
+		delay := c.DelayNotice
+		o.Delay = func(Lane) time.Duration { return delay }
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -151,3 +157,5 @@ func (o *Options) defaults() {
 		o.FS = wal.OS()
 	}
 }
+
+func (o *Options) terms() terms { return terms{o.Lifetime, o.Delay} }

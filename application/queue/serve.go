@@ -78,10 +78,15 @@ func (s *Spool) work(ctx context.Context) {
 	}
 }
 
-// expire fails the recipients of one message whose lifetime is over; false when there are none. RFC 5321 §4.5.4.1.
+// expire fails the recipients of one message whose lifetime is over (RFC 5321 §4.5.4.1), or else tells its sender of those that wait for
+// long; false when there are none.
 func (s *Spool) expire() bool {
 	s.mu.Lock()
-	e, rows := s.index.expired(s.now(), s.o.Lifetime)
+	e, rows, late := s.index.expired(s.now(), s.o.terms())
+	warn := len(rows) == 0
+	if warn {
+		rows = late // else in a minute
+	}
 	if e == nil || s.closed {
 		s.mu.Unlock()
 		return false
@@ -96,6 +101,9 @@ func (s *Spool) expire() bool {
 		l.Release()
 		return true
 	}
+	if warn {
+		return s.warn(l)
+	}
 	verdicts := make([]Verdict, len(rows))
 	tries := s.lasts(rows)
 	for i := range verdicts {
@@ -107,6 +115,49 @@ func (s *Spool) expire() bool {
 		return false
 	}
 	s.o.Log.Info("delivery time expired", "id", e.id, "recipients", len(rows))
+	return true
+}
+
+// warn tells the sender of a message, once, that the leased recipients still wait, and ends the lease. RFC 3461 §5.2.5.
+func (s *Spool) warn(l *Lease) bool {
+	defer l.Release()
+	tries := s.lasts(l.rows)
+	var outcomes []Outcome
+	s.mu.Lock()
+	now := s.now()
+	for i, to := range l.Envelope.Recipients {
+		if Delayed.Wanted(to.Notify) && !l.Envelope.ReversePath.IsNull() {
+			o := tries[i].outcome(tries[i].reply)
+			left, _ := l.rows[i].left(now, s.o.terms())
+			o.Action, o.Recipient, o.RetryUntil = Delayed, to, time.UnixMilli(now+left)
+			outcomes = append(outcomes, o)
+		}
+	}
+	told := func(wal.Pending) {
+		for _, r := range l.held() {
+			r.told = true
+		}
+		l.entry.changes++
+	}
+	if len(outcomes) == 0 {
+		told(wal.Pending{}) // nothing that a restart need remember
+		s.mu.Unlock()
+		return true
+	}
+	l.entry.busy++
+	s.mu.Unlock()
+	err := s.commitTold(l, outcomes, func() []change {
+		c := change{id: l.entry.id, outcome: outcomeTold}
+		for _, r := range l.held() {
+			c.numbers = append(c.numbers, r.number)
+		}
+		return []change{c}
+	}, told)
+	if err != nil {
+		s.o.Log.Warn("delay not told", "id", l.entry.id, "error", err)
+		return false
+	}
+	s.o.Log.Info("sender told of delay", "id", l.entry.id, "recipients", len(outcomes))
 	return true
 }
 

@@ -128,18 +128,25 @@ func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 	now := s.now()
 	e := &entry{
 		id: r.ID, accepted: r.accepted, place: p, size: r.size, length: uint32(length), apart: r.apart,
-		rows: make([]row, len(r.Recipients)),
+		rows: make([]row, len(r.Recipients)), priority: r.Priority, returns: r.DeliverBy.Return,
+	}
+	if !r.HoldUntil.IsZero() {
+		e.release = r.HoldUntil.UnixMilli()
+	}
+	if !r.DeliverBy.At.IsZero() {
+		e.deadline = r.DeliverBy.At.UnixMilli()
 	}
 	for i := range e.rows {
 		e.rows[i].number = uint32(i)
 		if r.states != nil {
 			w := &r.states[i]
 			e.rows[i].number, e.rows[i].attempts, e.rows[i].when, e.rows[i].hold = w.number, w.attempts, w.when, w.hold
+			e.rows[i].told = w.told
 			if w.at != 0 {
 				e.rows[i].reply = p
 			}
 		}
 	}
-	s.index.add(e, lanes, now, s.o.Lifetime)
+	s.index.add(e, lanes, now, s.o.terms())
 	s.remind()
 }

@@ -142,7 +142,7 @@ func (s *Spool) states(e *entry, r *record) *record {
 			continue
 		}
 		place := row.reply
-		w.attempts, w.when, w.hold = row.attempts, row.when, row.hold
+		w.attempts, w.when, w.hold, w.told = row.attempts, row.when, row.hold, row.told
 		s.mu.Unlock()
 		w.last = s.lastTry(e, w.number, place)
 		kept.Recipients, kept.states = append(kept.Recipients, r.Recipients[i]), append(kept.states, w)

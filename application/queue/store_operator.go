@@ -268,10 +268,10 @@ func (s *Spool) header(e *entry, limit int) ([]byte, error) {
 	return b, err
 }
 
-// Retry makes the chosen recipients that are deferred due now, and returns how many.
+// Retry makes the chosen recipients that are deferred due now, but for those whose senders want it so, and returns how many.
 func (s *Spool) Retry(f Filter) (int, error) {
 	return s.act(f, 0, func(r *row, now int64) bool {
-		if r.when == 0 || r.slot == 0 {
+		if r.when == 0 || r.slot == 0 || r.entry.release > now {
 			return false
 		}
 		s.index.lift(r)

@@ -79,6 +79,8 @@ func (s *Spool) replayChanges(changes []change, p wal.Position) {
 				s.index.place(r, now)
 			case outcomeHeld, outcomeFreed:
 				s.index.retain(r, c.outcome == outcomeHeld, now)
+			case outcomeTold:
+				r.told = true
 			}
 		}
 	}

@@ -67,6 +67,7 @@ const (
 	tagRemote
 	tagMessage // of a tagChange: the message it is about
 	tagOutcome
+	tagTold
 )
 
 // Tags of a kindUpdate.
@@ -105,6 +106,7 @@ type waiting struct {
 	attempts uint16
 	when     int64 // milliseconds since 1970 of the next try; 0 when due
 	hold     bool
+	told     bool
 	last
 }
 
@@ -123,6 +125,7 @@ const (
 	outcomeDeferred
 	outcomeHeld
 	outcomeFreed // no longer held
+	outcomeTold  // its sender knows that it waits
 )
 
 // change is one outcome of some recipients of a message. All but numbers and outcome is for outcomeDeferred.
@@ -242,6 +245,7 @@ func (w *waiting) appendTo(b []byte, to *message.Recipient) []byte {
 	b = appendUint(b, tagAttempts, uint64(w.attempts))
 	b = appendUint(b, tagWhen, uint64(w.when))
 	b = appendBool(b, tagHold, w.hold)
+	b = appendBool(b, tagTold, w.told)
 	return w.last.appendTo(b)
 }
 
@@ -450,6 +454,9 @@ func (r *record) addRecipient(b []byte) error {
 		case tagHold:
 			v, err = f.uint(1)
 			w.hold = v != 0
+		case tagTold:
+			v, err = f.uint(1)
+			w.told = v != 0
 		default:
 			err = w.last.set(f)
 		}
