@@ -33,6 +33,7 @@ type hop struct {
 	username  string   // to log in with; empty: no login by password
 	password  string
 	external  bool // show it our certificate
+	strict    bool // for mail whose sender requires TLS
 }
 
 func (h hop) login() bool { return h.username != "" || h.external }
@@ -44,13 +45,15 @@ type session struct {
 	remote string
 	limits limits
 	known  bool      // we have logged in
+	strict bool      // fit for mail whose sender requires TLS (RFC 8689 §4.2.1)
+	spent  bool      // it takes no more recipients
 	sent   int       // transactions
 	second bool      // a server preferred to this one could not be used
 	opened time.Time // when
 }
 
 // full reports whether the server takes no further transaction in this session (RFC 9422 §4.1).
-func (s *session) full() bool { return s.limits.mails > 0 && s.sent >= s.limits.mails }
+func (s *session) full() bool { return s.spent || s.limits.mails > 0 && s.sent >= s.limits.mails }
 
 const quitTimeout = 2 * time.Second // nothing is lost without the reply to QUIT
 
@@ -88,20 +91,24 @@ func (set *settings) hop(address string) hop {
 }
 
 // connectHops opens a session with the first server that can be used, those not known to be ill before the others.
-func (r *Relay) connectHops(ctx context.Context, set *settings, addresses []string) (*session, *failure) {
+func (r *Relay) connectHops(ctx context.Context, set *settings, addresses []string, strict bool) (*session, *failure) {
 	var t tally
 	for _, address := range r.health.order(addresses, r.o.Now(), set.DialTimeout) {
-		s, f := r.open(ctx, set, set.hop(address))
+		h := set.hop(address)
+		if strict {
+			h = h.strictly()
+		}
+		s, f := r.open(ctx, set, h)
 		if f == nil {
 			r.health.well(address)
 			s.second = address != addresses[0]
 			return s, nil
 		}
-		t.add(f.ours())
+		t.add(f.ours().final(strict))
 		if ctx.Err() != nil {
 			break
 		}
-		if len(addresses) > 1 {
+		if len(addresses) > 1 && !strict {
 			r.health.ill(address, r.o.Now())
 			r.o.Log.Warn("smarthost passed over", "address", address, "reply", f.reply.Error())
 		}
@@ -145,7 +152,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 			conn.Close()
 		}
 	}()
-	s := &session{conn: conn, remote: h.name, known: h.login(), opened: r.o.Now()}
+	s := &session{conn: conn, remote: h.name, known: h.login(), strict: h.strict, opened: r.o.Now()}
 	s.client = smtp.NewClient(conn, r.o.Hostname, smtp.Timeouts{
 		Greeting: set.CommandTimeout, Mail: set.CommandTimeout, Rcpt: set.CommandTimeout, DataInit: set.CommandTimeout, Command: set.CommandTimeout,
 		DataBlock: set.DataTimeout, DataDone: set.DoneTimeout,
@@ -160,6 +167,10 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 		if err := s.login(ctx, set, h); err != nil {
 			return nil, err
 		}
+	}
+	if _, offered := s.client.Has("REQUIRETLS"); h.strict && !offered { // RFC 8689 §4.2.1
+		s.quit()
+		return nil, unwilling(h)
 	}
 	params, _ := s.client.Has("LIMITS")
 	s.limits = parseLimits(params)

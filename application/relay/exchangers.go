@@ -17,9 +17,9 @@ const (
 )
 
 // connectMX opens a session with the best exchanger of domain, or of an address literal, that answers.
-func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*session, *failure) {
+func (r *Relay) connectMX(ctx context.Context, set *settings, domain string, strict bool) (*session, *failure) {
 	if literal, ok := strings.CutPrefix(domain, "["); ok {
-		return r.connectLiteral(ctx, set, literal)
+		return r.connectLiteral(ctx, set, literal, strict)
 	}
 	preferences, mx, f := r.exchangers(ctx, set, domain)
 	if f != nil {
@@ -37,8 +37,11 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 		for _, x := range found {
 			x.domain, x.mx = domain, mx
 			h, f := r.secure(ctx, set, x, policy)
+			if f == nil && strict {
+				h, f = x.strictly(h, policy)
+			}
 			if f != nil {
-				t.add(f)
+				t.add(f.final(strict))
 				continue
 			}
 			for _, addr := range x.addrs {
@@ -51,7 +54,7 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 				if f == nil {
 					return s, nil
 				}
-				t.add(f)
+				t.add(f.final(strict))
 				if ctx.Err() != nil || f.reply.Permanent() { // it said so by name: its other addresses will too
 					break
 				}
@@ -62,7 +65,7 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string) (*s
 }
 
 // connectLiteral is for "[192.0.2.1]" and "[ipv6:2001:db8::1]" (RFC 5321 §4.1.3).
-func (r *Relay) connectLiteral(ctx context.Context, set *settings, literal string) (*session, *failure) {
+func (r *Relay) connectLiteral(ctx context.Context, set *settings, literal string, strict bool) (*session, *failure) {
 	literal = strings.TrimSuffix(strings.ToLower(literal), "]")
 	addr, err := netip.ParseAddr(strings.TrimPrefix(literal, "ipv6:"))
 	at := netip.AddrPortFrom(addr, r.o.MXPort)
@@ -73,7 +76,12 @@ func (r *Relay) connectLiteral(ctx context.Context, set *settings, literal strin
 		return nil, never(554, 4, 6, "[%s] is this server, which has no mailboxes for it", literal)
 	}
 	// RFC 7672 §2.2, RFC 8461 §3.4: neither TLSA records nor policies are for literals.
-	return r.open(ctx, set, hop{name: addr.String(), sni: addr.String(), address: at.String(), tls: tlsOpportunistic})
+	h := hop{name: addr.String(), sni: addr.String(), address: at.String(), tls: tlsOpportunistic}
+	if strict {
+		h = h.strictly()
+	}
+	s, f := r.open(ctx, set, h)
+	return s, f.final(strict)
 }
 
 // exchangers returns the hosts of domain that mail may go to, the preferred first, those of equal preference together in random

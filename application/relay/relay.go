@@ -225,13 +225,13 @@ func (r *Relay) evidence(lane queue.Lane, up bool, why string) {
 	}
 }
 
-// connect opens a session with the next hop of lane.
-func (r *Relay) connect(ctx context.Context, lane queue.Lane) (*session, *failure) {
+// connect opens a session with the next hop of lane; strict: one for mail whose sender requires TLS.
+func (r *Relay) connect(ctx context.Context, lane queue.Lane, strict bool) (*session, *failure) {
 	set := r.set.Load()
 	if lane.Kind() == "mx" {
-		return r.connectMX(ctx, set, lane.Name())
+		return r.connectMX(ctx, set, lane.Name(), strict)
 	}
-	return r.connectHops(ctx, set, set.hops(lane))
+	return r.connectHops(ctx, set, set.hops(lane), strict)
 }
 
 // retry is when to try lane again after so many failed attempts. Those that fail together come back together, so that one of them finds

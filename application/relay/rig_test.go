@@ -40,14 +40,15 @@ type rig struct {
 	sent   []string // "far.example bob 250", in order
 	last   string   // the last reply, in full
 	failed []string // "bob@far.example 5.1.2", as the notice would say
+	onward []string // "bob@far.example", that were to be told of as relayed
 }
 
-// lanes routes as package route would: home.example by the smarthost, lan.example by a server on this side of the uplink, the rest by MX.
+// lanes routes as package route would: home.example and work.example by the smarthost, lan.example by a server on this side of the uplink, the rest by MX.
 type lanes struct{}
 
 func (lanes) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	switch to.Address.Domain {
-	case "home.example":
+	case "home.example", "work.example":
 		return "smarthost/mail.provider.example:587"
 	case "lan.example":
 		return "lan/192.168.1.5:25"
@@ -60,12 +61,22 @@ type oneLane queue.Lane
 
 func (l oneLane) Lane(*message.Envelope, *message.Recipient) queue.Lane { return queue.Lane(l) }
 
-// Failure is queue.Notifier's: no notice, but noted.
-func (g *rig) Failure(_ *message.Envelope, failed []queue.Failed, _ []byte, _ time.Time) (*message.Envelope, []byte) {
+// Failure is queue.Notifier's, which asks Compose.
+func (*rig) Failure(*message.Envelope, []queue.Failed, []byte, time.Time) (*message.Envelope, []byte) {
+	return nil, nil
+}
+
+// Compose is queue.Composer's: no notice, but noted.
+func (g *rig) Compose(r *queue.Report) (*message.Envelope, io.ReadCloser) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, f := range failed {
-		g.failed = append(g.failed, fmt.Sprintf("%v %s", f.Recipient.Address, enhanced(f.Reply)))
+	for _, o := range r.Outcomes {
+		switch o.Action {
+		case queue.GivenUp:
+			g.failed = append(g.failed, fmt.Sprintf("%v %s", o.Recipient.Address, enhanced(o.Reply)))
+		case queue.Relayed:
+			g.onward = append(g.onward, o.Recipient.Address.String())
+		}
 	}
 	return nil, nil
 }
@@ -135,7 +146,16 @@ func (oneAccount) Certificate(context.Context, *x509.Certificate) (string, error
 }
 
 // accept puts a message with text for to ("bob@far.example carol@far.example") into the queue.
-func (g *rig) accept(text, to string) {
+func (g *rig) accept(text, to string) { g.acceptAs(text, to, func(*message.Envelope) {}) }
+
+// acceptAs is accept with something changed.
+func (g *rig) acceptAs(text, to string, change func(*message.Envelope)) {
+	g.t.Helper()
+	g.acceptText("Subject: x\r\n\r\n"+text+"\r\n", to, change)
+}
+
+// acceptText is acceptAs with a whole message.
+func (g *rig) acceptText(text, to string, change func(*message.Envelope)) {
 	g.t.Helper()
 	time.Sleep(time.Millisecond) // the finest difference in age that the queue knows
 	env := &message.Envelope{ID: message.NewID(time.Now()), ReversePath: message.Address{Local: "keeper", Domain: "light.example"}}
@@ -146,7 +166,8 @@ func (g *rig) accept(text, to string) {
 		}
 		env.Recipients = append(env.Recipients, message.Recipient{Address: address})
 	}
-	if err := g.queue.Accept(g.t.Context(), env, strings.NewReader("Subject: x\r\n\r\n"+text+"\r\n")); err != nil {
+	change(env)
+	if err := g.queue.Accept(g.t.Context(), env, strings.NewReader(text)); err != nil {
 		g.t.Fatal(err)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"bothy/application/message"
 	"bothy/application/relay/dane"
 	"bothy/application/relay/mtasts"
+	"bothy/application/smtp"
 )
 
 // The further ways to secure a connection: what an exchanger's own domain demands.
@@ -50,14 +52,14 @@ func (r *Relay) secure(ctx context.Context, set *settings, x exchanger, policy *
 	enforced := policy != nil && policy.Mode == mtasts.Enforce
 	if policy != nil && !policy.Matches(x.host) { // RFC 8461 §4.1
 		if enforced {
-			return h, later(7, 0, "the MTA-STS policy of %s does not name its exchanger %s", x.domain, x.host)
+			return h, later(7, 10, "the MTA-STS policy of %s does not name its exchanger %s", x.domain, x.host)
 		}
 		r.o.Log.Info("MTA-STS policy in testing does not name the exchanger", "domain", x.domain, "exchanger", x.host)
 	}
 	records, base, err := r.tlsa(ctx, set, x)
 	switch {
 	case err != nil: // RFC 7672 §2.2: as if it were unreachable
-		return h, later(7, 5, "DNS did not say whether %s has TLSA records: %v", x.host, err)
+		return h, later(4, 3, "DNS did not say whether %s has TLSA records: %v", x.host, err)
 	case len(records) > 0:
 		h.tls, h.sni, h.demand = tlsEncrypted, base, "its TLSA records" // RFC 7672 §8.1
 		if usable := dane.Usable(records); len(usable) > 0 {
@@ -125,6 +127,45 @@ func (r *Relay) tlsConfig(set *settings, h hop) *tls.Config {
 		}
 	}
 	return cfg
+}
+
+// requiresTLS reports whether env goes by verified TLS and REQUIRETLS only. RFC 8689 §5: a notice goes on without.
+func requiresTLS(env *message.Envelope) bool { return env.RequireTLS && !env.ReversePath.IsNull() }
+
+// strictly is h for mail whose sender requires TLS (RFC 8689 §4.2.1): with the server's name proved, and REQUIRETLS.
+func (h hop) strictly() hop {
+	if h.tls != tlsDANE {
+		h.tls = tlsRequired
+	}
+	h.demand, h.strict = "the sender", true
+	return h
+}
+
+// strictly is the same for an exchanger: that it is one must be proved as well, by DNSSEC or by a policy.
+func (x exchanger) strictly(h hop, policy *mtasts.Policy) (hop, *failure) {
+	if !x.mx.Secure && (policy == nil || !policy.Matches(x.host)) {
+		return h, later(7, 10, "nothing proves that %s is a mail exchanger of %s, which is required (the sender)", x.host, x.domain)
+	}
+	return h.strictly(), nil
+}
+
+// unwilling is the failure of a server that does not promise what the sender requires.
+func unwilling(h hop) *failure {
+	return &failure{reply: smtp.Reply{Code: 451, Enhanced: [3]int{4, 7, 30}, Text: h.name + " does not offer REQUIRETLS, which is required (the sender)"}}
+}
+
+// final is f for mail whose sender requires TLS: that there is none, or none that is proved, is permanent (RFC 8689 §4.2.1).
+func (f *failure) final(strict bool) *failure {
+	if f == nil || !strict || f.remote != "" || f.reply.Enhanced[1] != 7 {
+		return f
+	}
+	switch f.reply.Enhanced[2] {
+	case 5, 10: // X.7.10 is for whatever keeps us from TLS
+		f.reply.Code, f.reply.Enhanced = 550, [3]int{5, 7, 10}
+	case 30:
+		f.reply.Code, f.reply.Enhanced = 550, [3]int{5, 7, 30}
+	}
+	return f
 }
 
 // verifyName verifies a chain as TLS itself would.

@@ -86,7 +86,7 @@ func TestDANE(t *testing.T) {
 		{"no records", signed(), nil, "", false},
 		{"insecure MX records", insecureMX, nil, "", false},
 		{"insecure addresses", insecureHost, nil, "", false},
-		{"no answer about them", noTLSA{signed()}, &right, "4.7.5 DNS did not say", false},
+		{"no answer about them", noTLSA{signed()}, &right, "4.4.3 DNS did not say", false},
 		{"no answer, but the addresses are insecure", noTLSA{oneExchanger}, &right, "", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,11 +2,14 @@ package relay
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"slices"
 	"time"
 
 	"bothy/application/message"
+	"bothy/application/message/convert"
 	"bothy/application/queue"
 	"bothy/application/smtp"
 )
@@ -18,6 +21,7 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 	replies, err := r.transfer(hard, s, lease)
 	answered := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 && reply.Code != closing })
 	over := err != nil || slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code == closing })
+	s.spent = s.spent || slices.Contains(replies, smtp.RecipientsFull) // RFC 9422 §4.3: of one session
 	excused := hard.Err() != nil || flaps != r.flapsOf(w.lane)
 	if over {
 		w.drop()
@@ -47,10 +51,13 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 			smarthost: w.lane.Kind() != "mx",
 			stranger:  !s.known && slices.Contains(r.set.Load().smarthosts, w.lane.Name()),
 			progress:  progress,
-			again:     over && (excused || reused),
+			again:     over && (excused || reused) || reply == smtp.RecipientsFull || reply == smtp.SessionFull,
 			retry:     r.retry(w.lane, lease.Attempts[i]+1, jitter),
 			remote:    s.remote,
 		})
+		if verdicts[i].Done && s.client.OwesRelayed(&lease.Envelope, &lease.Envelope.Recipients[i]) {
+			verdicts[i].Action = queue.Relayed
+		}
 	}
 	w.settle(lease, verdicts, slog.LevelInfo)
 	w.reckon(answered, over)
@@ -78,33 +85,67 @@ func (w *worker) reckon(answered, over bool) {
 func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([]smtp.Reply, error) {
 	all := lease.Envelope.Recipients
 	replies := make([]smtp.Reply, len(all))
-	for from := 0; from < len(all); from += s.limits.recipients {
+	rest := func(from int, reply smtp.Reply) {
+		for i := from; i < len(all); i++ {
+			replies[i] = reply
+		}
+	}
+	content, err := fit(s.client, lease)
+	for from := 0; from < len(all) && err == nil; from += s.limits.recipients {
 		if from > 0 && s.full() {
-			for i := from; i < len(all); i++ {
-				replies[i] = smtp.Reply{Code: 452, Enhanced: [3]int{4, 5, 3}, Text: "more recipients than the server takes in one session"}
-			}
+			rest(from, smtp.RecipientsFull)
 			return replies, nil
 		}
 		to := min(from+s.limits.recipients, len(all))
 		env := lease.Envelope
-		env.Recipients = all[from:to]
-		body, err := lease.Open()
-		if err != nil {
-			r.o.Log.Error("message cannot be read", "id", env.ID, "err", err)
-			for i := from; i < len(all); i++ {
-				replies[i] = later(3, 0, "the message cannot be read from the queue").reply
-			}
-			return replies, nil
+		env.Body, env.Recipients = content.Body, all[from:to]
+		var body io.ReadCloser
+		if body, err = lease.Open(); err != nil {
+			rest(from, smtp.Reply{})
+			break
 		}
 		s.sent++
-		got, err := s.client.Send(ctx, &env, body, lease.Size)
+		got, err := s.client.Send(ctx, &env, content.Reader(body), content.Size)
 		body.Close()
 		copy(replies[from:to], got)
 		if err != nil {
 			return replies, err
 		}
 	}
+	if err != nil {
+		r.o.Log.Error("message cannot be read", "id", lease.Envelope.ID, "err", err)
+		for i := range replies {
+			if replies[i].Code == 0 {
+				replies[i] = later(3, 0, "the message cannot be read from the queue").reply
+			}
+		}
+	}
 	return replies, nil
+}
+
+// fit plans how the message reaches a server that lacks what it needs: with 8-bit or binary parts encoded (RFC 6152 §3, RFC 3030 §3).
+// One for which there is no way stays as it is, and the client refuses it.
+func fit(c *smtp.Client, lease *queue.Lease) (*convert.Plan, error) {
+	asIs := &convert.Plan{Body: lease.Envelope.Body, Size: lease.Size}
+	switch c.Lacks(&lease.Envelope, lease.Size) {
+	case smtp.Needs8BitMIME, smtp.NeedsBinaryMIME:
+	default:
+		return asIs, nil
+	}
+	target := message.Body7Bit
+	if _, ok := c.Has("8BITMIME"); ok {
+		target = message.Body8Bit
+	}
+	body, err := lease.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	plan, err := convert.Examine(body, target)
+	if errors.Is(err, convert.ErrUnconvertible) {
+		return asIs, nil
+	}
+	return plan, err
 }
 
 // put gives every recipient of lease the same verdict: f's.

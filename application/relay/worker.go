@@ -83,6 +83,11 @@ func (w *worker) nudge(ctx context.Context) {
 // of no use now, and the lane's mail stays due.
 func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 	r := w.relay
+	if requiresTLS(&lease.Envelope) && (w.session == nil || !w.session.strict) {
+		if !w.connectStrictly(ctx, lease) {
+			return true
+		}
+	}
 	if w.session == nil {
 		if f, until, ok := r.crew.mourned(w.lane, r.o.Now()); ok && fresh(lease) && !f.reply.Permanent() {
 			w.put(lease, f, until)
@@ -117,7 +122,7 @@ func (w *worker) connect(ctx context.Context) *failure {
 		return later(4, 2, "%d sessions in a row were lost without an answer", maxLost)
 	}
 	flaps := r.flapsOf(w.lane)
-	s, f := r.connect(ctx, w.lane)
+	s, f := r.connect(ctx, w.lane, false)
 	switch {
 	case f == nil:
 		w.meet(s)
@@ -125,6 +130,26 @@ func (w *worker) connect(ctx context.Context) *failure {
 		return nil
 	}
 	return f
+}
+
+// connectStrictly opens a session for mail whose sender requires TLS. It serves other mail too; where there is none, that is this message's
+// trouble alone.
+func (w *worker) connectStrictly(ctx context.Context, lease *queue.Lease) bool {
+	r := w.relay
+	w.hangUp()
+	flaps := r.flapsOf(w.lane)
+	s, f := r.connect(ctx, w.lane, true)
+	switch {
+	case f == nil:
+		w.meet(s)
+		return true
+	case ctx.Err() != nil || flaps != r.flapsOf(w.lane):
+		lease.Release()
+	default:
+		w.testify(f)
+		w.put(lease, f, r.retry(w.lane, tries(lease), r.o.Rand()))
+	}
+	return false
 }
 
 // meet starts to use s.
