@@ -16,11 +16,11 @@ import (
 
 // Config is how mail leaves. The zero value of each field means its default.
 type Config struct {
-	Username string `doc:"Name to log in with at the smarthost; empty: no login. It is shown to no other server."`
+	Username string `doc:"Name to log in with at the smarthost and its fallbacks; empty: no login. It is shown to no other server."`
 	Password string `doc:"Password for it." secret:"true"`
 	TLS      string `doc:"To the smarthost: \"required\" is TLS with a verified certificate (RFC 8314 §3.3: implicit on port 465, else STARTTLS), \"opportunistic\" takes what is offered, \"none\" sends mail readable by everybody on the way." default:"required" oneof:"required opportunistic none"`
-	ViaTLS   string `doc:"The same for the next hops of route.via, without any login." default:"opportunistic" oneof:"required opportunistic none"`
-	CAFile   string `doc:"PEM file of further certificate authorities for the smarthost and via."`
+	ViaTLS   string `doc:"The same for the next hops of route.via and route.lan." default:"opportunistic" oneof:"required opportunistic none"`
+	CAFile   string `doc:"PEM file of further certificate authorities."`
 
 	DNS []string `doc:"DNS servers, address or address:port; empty: those of /etc/resolv.conf, as it is at the moment." example:"192.0.2.53"`
 
@@ -49,7 +49,7 @@ type Config struct {
 type NextHop struct {
 	Username    string        `doc:"Name to log in with."`
 	Password    string        `doc:"Password for it." secret:"true"`
-	TLS         string        `doc:"As tls above; \"required\" for a domain means that the certificate must name the exchanger." oneof:"required opportunistic none"`
+	TLS         string        `doc:"As tls above. For a domain it takes the place of what its TLSA records or MTA-STS policy demand; \"required\" means that the certificate must name the exchanger." oneof:"required opportunistic none"`
 	Connections int           `doc:"Most connections." min:"1"`
 	FirstRetry  time.Duration `doc:"Wait after the first failed attempt." min:"10s"`
 	LastRetry   time.Duration `doc:"Longest wait between attempts." min:"1m"`
