@@ -65,8 +65,9 @@ type Outcome struct {
 // Destination is where a reply goes. RFC 2131 §4.1.
 type Destination struct {
 	AddrPort netip.AddrPort
-	Hardware bool // to the reply's chaddr, because the client does not answer ARP yet
-	Link     *Link
+	Hardware bool       // to the reply's chaddr, because the client does not answer ARP yet
+	Source   netip.Addr // ours
+	Link     *Link      // where a broadcast goes out, or what goes to chaddr
 }
 
 // machine decides what a packet leads to. It does no I/O but for appending to the lease store, and takes the time as an argument. One

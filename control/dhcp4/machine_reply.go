@@ -251,7 +251,7 @@ func replyLimit(p *Packet) int {
 
 // destination is where a reply of a type goes. RFC 2131 §4.1, for BOOTP RFC 1542 §5.4.
 func (m *machine) destination(c *asker, kind MessageType) Destination {
-	to := Destination{Link: c.Link}
+	to := Destination{Link: c.Link, Source: c.server}
 	p := c.Packet
 	switch {
 	case (kind == 0 || c.kind == Inform) && given(p.CIAddr): // RFC 2131 §4.3.5: directly
