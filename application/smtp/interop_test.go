@@ -3,6 +3,7 @@ package smtp
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -18,6 +19,7 @@ import (
 // peer is a go-smtp server's backend, session and mailbox in one.
 type peer struct {
 	from  string
+	asked string // the parameters of the last MAIL and RCPT
 	to    []string
 	mails []string
 }
@@ -36,12 +38,14 @@ func (p *peer) Auth(string) (sasl.Server, error) {
 	}), nil
 }
 
-func (p *peer) Mail(from string, _ *gosmtp.MailOptions) error {
+func (p *peer) Mail(from string, o *gosmtp.MailOptions) error {
 	p.from = from
+	p.asked = fmt.Sprintln(o.Body, o.RequireTLS, o.Return, o.EnvelopeID)
 	return nil
 }
 
-func (p *peer) Rcpt(to string, _ *gosmtp.RcptOptions) error {
+func (p *peer) Rcpt(to string, o *gosmtp.RcptOptions) error {
+	p.asked += fmt.Sprintln(o.Notify, o.OriginalRecipientType, o.OriginalRecipient)
 	if strings.HasPrefix(to, "nobody@") {
 		return &gosmtp.SMTPError{Code: 550, EnhancedCode: gosmtp.EnhancedCode{5, 1, 1}, Message: "who?"}
 	}
@@ -67,7 +71,7 @@ func TestClientWithGoSMTP(t *testing.T) {
 	p := &peer{}
 	srv := gosmtp.NewServer(p)
 	srv.Domain, srv.TLSConfig, srv.MaxMessageBytes = "light.example", testTLS(t), 1<<20
-	srv.EnableSMTPUTF8 = true
+	srv.EnableSMTPUTF8, srv.EnableDSN, srv.EnableREQUIRETLS, srv.EnableBINARYMIME = true, true, true, true
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +113,20 @@ func TestClientWithGoSMTP(t *testing.T) {
 		if replies, err := c.Send(t.Context(), envelope(recipients("a")), strings.NewReader(hello), int64(len(hello))); err != nil || replies[0].Code != 250 {
 			t.Fatal(replies, err)
 		}
+		texts := []string{hello, large, "", hello, hello}
+		results := make([][]Reply, len(texts))
+		p.mails = nil
+		if err := c.SendMany(t.Context(), outgoing(texts, results, "nobody", "keeper"), 5); err != nil || !slices.Equal(p.mails, texts) {
+			t.Fatalf("without %q: %d mails, %v %v", drop, len(p.mails), results, err)
+		}
+		if drop == "" {
+			env := &message.Envelope{Recipients: recipients("keeper"), RequireTLS: true, Return: message.ReturnHeaders, EnvelopeID: "a b+c", Body: message.BodyBinary}
+			env.Recipients[0].Notify, env.Recipients[0].Original = message.NotifySuccess|message.NotifyDelay, "rfc822;k+2Bb@light.example"
+			replies, err := c.Send(t.Context(), env, strings.NewReader("\x00\n"), 2)
+			if want := "BINARYMIME true HDRS a b+c\n[SUCCESS DELAY] RFC822 k+b@light.example\n"; err != nil || replies[0].Code != 250 || p.asked != want {
+				t.Errorf("%v %v, asked for %q, want %q", replies, err, p.asked, want)
+			}
+		}
 		if err := c.Quit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +138,7 @@ func TestClientWithGoSMTP(t *testing.T) {
 func TestServerWithGoSMTP(t *testing.T) {
 	st := &store{}
 	srv := newServer(st)
-	srv.TLS = testTLS(t)
+	srv.TLS, srv.Offer = testTLS(t), everything
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +169,20 @@ func TestServerWithGoSMTP(t *testing.T) {
 		if got := st.text(t, i); got != text {
 			t.Errorf("message %d: %d octets, want %d", i, len(got), len(text))
 		}
+	}
+	if err := c.Mail("a@site.example", &gosmtp.MailOptions{RequireTLS: true, Return: gosmtp.DSNReturnHeaders, EnvelopeID: "a b+c"}); err != nil {
+		t.Error(err)
+	}
+	notify := []gosmtp.DSNNotify{gosmtp.DSNNotifySuccess, gosmtp.DSNNotifyDelayed}
+	if err := c.Rcpt("keeper@light.example", &gosmtp.RcptOptions{Notify: notify, OriginalRecipientType: gosmtp.DSNAddressTypeRFC822, OriginalRecipient: "k+b@light.example"}); err != nil {
+		t.Error(err)
+	}
+	if w, err := c.Data(); err != nil || w.Close() != nil {
+		t.Error(err)
+	}
+	if env := st.mails[2].env; env.Return != message.ReturnHeaders || env.EnvelopeID != "a b+c" || !env.RequireTLS ||
+		env.Recipients[0].Notify != message.NotifySuccess|message.NotifyDelay || env.Recipients[0].Original != "RFC822;k+2Bb@light.example" {
+		t.Errorf("%+v", env)
 	}
 	if err := c.Mail("a@site.example", &gosmtp.MailOptions{Size: 60_000_000}); err == nil {
 		t.Error("60 MB were accepted")

@@ -307,3 +307,34 @@ func TestClientContext(t *testing.T) {
 		far.Close()
 	})
 }
+
+// A peer that keeps its session alive is welcome to it; one that only makes work is not.
+func TestIdle(t *testing.T) {
+	for name, c := range map[string]struct {
+		every time.Duration
+		most  int // commands before 421; 0: none comes
+	}{
+		"every four minutes": {4 * time.Minute, 0},
+		"every second":       {time.Second, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k, done := start(t, t.Context(), newServer(&store{}))
+				k.hear("220 ")
+				for n := 1; n <= 500; n++ {
+					time.Sleep(c.every)
+					k.say("NOOP\r\n")
+					if n > c.most && c.most > 0 {
+						k.hear("421 4.7.0")
+						break
+					}
+					k.hear("250 ")
+				}
+				k.Close()
+				if err := <-done; errors.Is(err, ErrRefused) != (c.most > 0) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
