@@ -1,0 +1,5 @@
+package differential
+
+import "io"
+
+func writeDifferences(w io.Writer, records []Record) {}
