@@ -135,6 +135,7 @@ var (
 	replyLocal     = Reply{451, [3]int{4, 3, 0}, "local error in processing"}
 	replyTooBig    = Reply{552, [3]int{5, 3, 4}, "message size exceeds fixed maximum message size"}
 	replyBareText  = Reply{554, [3]int{5, 6, 0}, "CR or LF alone in the message"}
+	reply8Bit      = Reply{554, [3]int{5, 6, 3}, "8-bit text without BODY=8BITMIME"}
 	replyLoop      = Reply{554, [3]int{5, 4, 6}, "too many hops, the message loops"}
 	replyBuffered  = Reply{503, [3]int{5, 5, 0}, "input behind a command that must be last"}
 	replyCancelled = Reply{501, [3]int{5, 7, 0}, "authentication cancelled"}

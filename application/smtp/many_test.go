@@ -2,6 +2,7 @@ package smtp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -220,9 +221,14 @@ func TestManyRefusals(t *testing.T) {
 // A message that cannot be read ends the connection within it; what stood before it is certain, if the connection has halves.
 func TestManyBrokenBody(t *testing.T) {
 	fault := errors.New("disk on fire")
+	config := testTLS(t)
 	for name, pipe := range map[string]func() (net.Conn, net.Conn){
 		"halves":    func() (net.Conn, net.Conn) { a, b := sim.Pipe(sim.Path{Delay: 300 * time.Millisecond}); return a, b },
 		"no halves": net.Pipe,
+		"halves, TLS": func() (net.Conn, net.Conn) {
+			a, b := sim.Pipe(sim.Path{Delay: 300 * time.Millisecond})
+			return tls.Client(a, testTLSClient), tls.Server(b, config)
+		},
 	} {
 		for _, drop := range []string{"", "CHUNKING"} {
 			t.Run(name+" without "+drop, func(t *testing.T) {
@@ -262,7 +268,7 @@ func TestManyBrokenBody(t *testing.T) {
 						t.Errorf("the server took %q", st.mails[4].body)
 					}
 					for i, r := range results {
-						if name == "halves" && (i < 4) != (len(r) > 0 && r[0].Positive()) {
+						if name != "no halves" && (i < 4) != (len(r) > 0 && r[0].Positive()) {
 							t.Errorf("message %d: %v", i, r)
 						}
 						if i >= 4 && len(r) > 0 && r[0] != (Reply{}) {

@@ -306,6 +306,8 @@ func (b *body) check() {
 		b.refusal = replyTooBig
 	case (b.dots.bare || b.ends.bare) && !b.bareOK:
 		b.refusal = replyBareText
+	case b.s.server.Refuse8Bit && b.env.Body == message.Body7Bit && !b.env.UTF8 && !isASCII(b.text):
+		b.refusal = reply8Bit
 	case b.header.received > maxReceived: // RFC 5321 §6.3
 		b.refusal = replyLoop
 	}

@@ -35,6 +35,10 @@ type Server struct {
 	// ends a line here (RFC 5321 §2.3.8), but the next server may think so: SMTP smuggling.
 	AllowBareNewlines bool
 
+	// Refuse8Bit refuses a message (554 5.6.3) that holds octets above 127 though MAIL said neither BODY=8BITMIME nor SMTPUTF8. Without it
+	// they are kept: RFC 5321 §4.5.2 deviation, it says that the highest bits are cleared, which helps nobody.
+	Refuse8Bit bool
+
 	// ShowSubmitter puts the client's name and address in the Received field of the protocol Submission too. Without it
 	// the field does not tell where the person sits (RFC 5321 §4.4 deviation: it says SHOULD).
 	ShowSubmitter bool

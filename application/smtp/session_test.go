@@ -131,6 +131,10 @@ func FuzzClient(f *testing.F) {
 	f.Add("220 a\r\n250-a\r\n250 PIPELINING\r\n250 ok\r\n250 ok\r\n354 go\r\n250 ok\r\n221 bye\r\n")
 	f.Add("220 a\r\n250-a\r\n250-CHUNKING\r\n250 PIPELINING\r\n250 ok\r\n550 no\r\n554 no\r\n")
 	f.Add("220 a\r\n250-a\r\n250 CHUNKING\r\n250 ok\r\n250 ok\r\n250 ok\r\n")
+	for _, keywords := range []string{"250-CHUNKING\r\n250 PIPELINING", "250-LIMITS MAILMAX=3 RCPTMAX=1\r\n250 PIPELINING", "250 CHUNKING"} {
+		f.Add("220 a\r\n250-a\r\n" + keywords + "\r\n" + strings.Repeat("250 ok\r\n250 ok\r\n354 ok\r\n550 no\r\n", 8))
+		f.Add("220 a\r\n250-a\r\n" + keywords + "\r\n" + strings.Repeat("250 ok\r\n", 30))
+	}
 	f.Add("220 a\r\n502 no\r\n250 a\r\n250\r\n250\r\n354\r\n250\r\n")
 	f.Fuzz(func(t *testing.T, s string) {
 		near, far := net.Pipe()
@@ -152,6 +156,15 @@ func FuzzClient(f *testing.F) {
 				}
 				if r.Positive() && strings.Count(s, "\n") < 5 {
 					t.Fatalf("%q was believed", s)
+				}
+			}
+			results := make([][]Reply, 3)
+			texts := []string{letter(0), strings.Repeat("x", eagerSize+2), letter(2)}
+			if err := c.SendMany(ctx, outgoing(texts, results, "a", "b"), 2); err == nil {
+				for i, replies := range results {
+					if len(replies) != 2 || replies[0].Code == 0 || replies[1].Code == 0 {
+						t.Fatalf("message %d of %q: %v and no error", i, s, replies)
+					}
 				}
 			}
 			_ = c.Quit(ctx)

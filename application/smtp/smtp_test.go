@@ -276,6 +276,8 @@ func TestServerTranscripts(t *testing.T) {
 			srv.TLS, srv.Auth, srv.Accept = config, guard{}, show{}
 		case "lenient":
 			srv.Accept, srv.AllowBareNewlines = show{}, true
+		case "strict":
+			srv.Refuse8Bit = true
 		case "errors":
 			srv.Limits.Errors = 5
 		case "recipients":

@@ -1,6 +1,9 @@
 package smtp
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // unstuffer finds the text of a message in what follows DATA: it takes the transparency dots out and sees the end
 // (RFC 5321 §4.5.2). Only CRLF ends a line (RFC 5321 §2.3.8).
@@ -156,4 +159,19 @@ func (h *headerScan) write(p []byte) {
 			}
 		}
 	}
+}
+
+// isASCII reports whether p holds nothing above 127; eight octets at a time, for it may be all of a message.
+func isASCII(p []byte) bool {
+	for ; len(p) >= 8; p = p[8:] {
+		if binary.LittleEndian.Uint64(p)&0x8080808080808080 != 0 {
+			return false
+		}
+	}
+	for _, c := range p {
+		if c > 127 {
+			return false
+		}
+	}
+	return true
 }
