@@ -9,7 +9,7 @@
 //	RFC 4865 §4       mail that is released later
 //	RFC 6710 §5       the higher priority leaves first, then age
 //
-// Left out: more than one machine (another Store), checkpoints of the index.
+// Left out: more than one machine (another Store).
 //
 // Plane: application. One message: Accept (store_accept.go) reads the body and appends one record to the log of lib/wal, body and
 // all, or first writes a large body into a file of its own (store_body.go); it returns when the group it rode with is durable.
@@ -22,6 +22,9 @@
 //
 // A waiting recipient is a row of numbers, about 250 octets with its message; addresses, replies and envelopes stay on the disk and
 // are read when somebody leases or lists them. Lanes are never stored.
+//
+// Open asks the Router for every recipient again, but reads no body: beside each complete segment of the log stand the heads of its
+// records (wal.Heads), about 200 octets a message, which Run has written. Without them it reads everything, as after a change of version.
 //
 // # On disk
 //

@@ -50,6 +50,9 @@ func (s *Spool) sleep() time.Duration {
 	if s.index.died >= s.o.Config.SegmentSize/2 {
 		s.index.died, d = 0, 0
 	}
+	if s.turned { // the one before is complete
+		s.turned, d = false, 0
+	}
 	d = max(d, 0)
 	s.planned = s.now() + d.Milliseconds()
 	return d
@@ -64,6 +67,9 @@ func (s *Spool) work(ctx context.Context) {
 	for ctx.Err() == nil && s.expire() {
 	}
 	s.removeBodies()
+	if ctx.Err() == nil {
+		s.log.Summarize()
+	}
 	for range s.log.Segments() { // once through them at most
 		if ctx.Err() != nil || !s.crowded() {
 			return

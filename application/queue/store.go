@@ -36,6 +36,8 @@ type Spool struct {
 	planned int64    // when Run means to look again, milliseconds since 1970
 	unsaved [][]byte // records for which the disk had no room, in order; no later one overtakes them
 	reap    []reaped // bodies to remove
+	newest  uint32   // segment of the log that takes messages
+	turned  bool     // there is a new one since Run looked
 	closed  bool
 }
 
@@ -61,12 +63,12 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	}
 	start := time.Now()
 	log, err := wal.Open(wal.Options{
-		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage,
+		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage, Heads: s.heads(ctx),
 	}, func(p wal.Position, b []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.replay(p, b)
+		s.replay(p, b, len(b))
 		return nil
 	})
 	if err != nil {

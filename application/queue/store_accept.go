@@ -148,5 +148,9 @@ func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 		}
 	}
 	s.index.add(e, lanes, now, s.o.terms())
+	if p.Segment > s.newest {
+		s.newest, s.turned = p.Segment, true
+		s.poke()
+	}
 	s.remind()
 }

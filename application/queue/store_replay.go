@@ -1,14 +1,39 @@
 package queue
 
 import (
+	"context"
 	"path"
 
 	"bothy/application/message"
 	"bothy/lib/wal"
 )
 
-// replay does to the index what a record says. What cannot be read is reported and left out: the rest is served.
-func (s *Spool) replay(p wal.Position, b []byte) {
+// heads has the log read no body when it is opened.
+func (s *Spool) heads(ctx context.Context) *wal.Heads {
+	return &wal.Heads{Length: headLength, Replay: func(p wal.Position, head []byte, length int) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.replay(p, head, length)
+		return nil
+	}}
+}
+
+// headLength returns the length of a record without the body at its end.
+func headLength(b []byte) int {
+	if len(b) == 0 || b[0] != kindMessage && b[0] != kindUpdate {
+		return len(b)
+	}
+	body, err := parseFields(b[1:], true, func(field) error { return nil })
+	if err != nil {
+		return len(b)
+	}
+	return len(b) - len(body)
+}
+
+// replay does to the index what a record says, of whose length octets b is at least all but the body. What cannot be read is reported
+// and left out: the rest is served.
+func (s *Spool) replay(p wal.Position, b []byte, length int) {
 	var err error
 	switch {
 	case len(b) == 0:
@@ -17,7 +42,7 @@ func (s *Spool) replay(p wal.Position, b []byte) {
 		var r *record
 		var body []byte
 		if r, body, err = parseMessage(b); err == nil {
-			s.replayMessage(r, p, b, body)
+			s.replayMessage(r, p, length, len(body)+length-len(b))
 		}
 	case b[0] == kindUpdate:
 		var changes []change
@@ -26,7 +51,7 @@ func (s *Spool) replay(p wal.Position, b []byte) {
 		if changes, notice, body, err = parseUpdate(b); err == nil {
 			s.replayChanges(changes, p)
 			if notice != nil {
-				s.replayMessage(notice, p, b, body)
+				s.replayMessage(notice, p, length, len(body)+length-len(b))
 			}
 		}
 	case b[0] == kindClock:
@@ -43,7 +68,7 @@ func (s *Spool) replay(p wal.Position, b []byte) {
 }
 
 // replayMessage takes a message in. One that is known was moved: the later record holds its state then.
-func (s *Spool) replayMessage(r *record, p wal.Position, whole, body []byte) {
+func (s *Spool) replayMessage(r *record, p wal.Position, length, body int) {
 	if e := s.index.messages[r.ID]; e != nil {
 		for i := range e.rows {
 			s.index.settle(&e.rows[i])
@@ -52,8 +77,8 @@ func (s *Spool) replayMessage(r *record, p wal.Position, whole, body []byte) {
 	if len(r.Recipients) == 0 {
 		return
 	}
-	s.insert(r, p, len(whole), s.route(r))
-	if !r.apart && int64(len(body)) != r.size {
+	s.insert(r, p, length, s.route(r))
+	if !r.apart && int64(body) != r.size {
 		s.index.spoil(s.index.messages[r.ID])
 	}
 }

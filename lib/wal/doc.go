@@ -6,7 +6,7 @@
 //	Append   gives it a position and copies it behind its group, under a short lock
 //	Wait     asks the one committer to write now and sleeps on its group
 //	commit   one write and one fdatasync for whatever has gathered meanwhile, then wakes all who wait for it
-//	Open     replays every record in order; Read fetches one by its position; Drop forgets a whole segment
+//	Open     replays every record in order, or only its head where that was put aside (Heads); Read fetches one by its position; Drop forgets a whole segment
 //
 // A lone writer is committed at once: nothing waits for company. A record nobody waits for is written with the next group,
 // after Linger at the latest.
@@ -41,6 +41,7 @@
 //	W4  the tail cut in memory, seal not yet written       R3 again
 //	W5  seal written, file not yet truncated               R1: nothing behind a seal is read
 //	W6  Drop's rename or remove not yet synced             the segment is replayed; the next Drop waits for this one's sync
+//	W7  heads of a segment written in part, or left over    worth nothing: its segment is read, or there is none
 //
 // After Open nothing is written into an old segment, so what was cut cannot come back.
 //

@@ -21,6 +21,7 @@ type Options struct {
 	SegmentSize int64         // octets, 4 KiB to 1 GiB; 64 MiB
 	GroupSize   int           // octets that may wait to be written before Append blocks; 4 MiB
 	Linger      time.Duration // how long a record nobody waits for may stay in memory; 5 ms
+	Heads       *Heads        // nil: Open reads every record whole
 	Damaged     func(Damage)  // told of each damaged stretch that Open or Scan meets
 }
 
@@ -333,6 +334,7 @@ func (l *Log) Drop(number uint32) error {
 		err = l.o.FS.Remove(l.path(s.identity))
 	}
 	if err == nil {
+		l.o.FS.Remove(l.headsPath(s.identity)) // else the next Open does it
 		err = l.o.FS.SyncDir(l.o.Dir)
 	}
 	l.mu.Lock()

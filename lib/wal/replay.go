@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"strings"
 )
 
 // recover replays what is in the directory and leaves every segment complete.
@@ -26,6 +27,14 @@ func (l *Log) recover(replay func(Position, []byte) error) error {
 		found = found[:len(found)-1]
 	}
 	for i, s := range found {
+		if i < len(found)-1 { // the last may have grown a tail that was never acknowledged
+			switch done, err := l.replayHeads(s); {
+			case err != nil:
+				return err
+			case done:
+				continue
+			}
+		}
 		t, err := s.scan(replay, func(from, to int64) { l.damaged(s, from, to) })
 		switch {
 		case err != nil:
@@ -49,12 +58,16 @@ func (l *Log) list() ([]*segment, error) {
 		return nil, err
 	}
 	var found []*segment
+	heads := map[string]bool{}
 	for _, name := range names {
 		id, ok := parseIdentity(name)
 		if name == spareName {
 			if err := l.o.FS.Remove(path.Join(l.o.Dir, name)); err != nil {
 				return found, err
 			}
+		}
+		if strings.HasSuffix(name, headsSuffix) {
+			heads[path.Join(l.o.Dir, name)] = true
 		}
 		if !ok {
 			continue
@@ -69,6 +82,12 @@ func (l *Log) list() ([]*segment, error) {
 		}
 		s.size = min(s.size, MaxSegmentSize)
 		l.highest = max(l.highest, id.number)
+	}
+	for _, s := range found {
+		delete(heads, l.headsPath(s.identity))
+	}
+	for name := range heads {
+		l.o.FS.Remove(name) // of a segment that was dropped
 	}
 	slices.SortFunc(found, func(a, b *segment) int { return cmp.Compare(a.number, b.number) })
 	return found, nil

@@ -13,6 +13,8 @@ type segment struct {
 	identity
 	file File
 	size int64 // octets of the file
+
+	summarized bool // its heads stand beside it, or are not worth it; guarded by the log's dropping
 }
 
 // window reads a segment in pieces, in rising order.
