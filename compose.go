@@ -11,10 +11,12 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"time"
 
+	"bothy/application/authres"
 	"bothy/application/mailbox"
 	"bothy/application/message"
 	"bothy/application/odmr"
@@ -158,13 +160,20 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	}
 	units["mailbox"] = unit{spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
 
-	out, err := relay.New(relay.Options{
-		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent, Self: s.listensAt,
-	}, cfg.Relay, cfg.Route.Smarthost)
+	keys, err := authres.ReadKeys(cfg.KeyFolder())
 	if err != nil {
 		return err
 	}
-	units["relay"] = unit{spec: []any{cfg.Relay, cfg.Route.Smarthost}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
+	signer := &authres.Signer{Keys: keys, Now: s.env.Now}
+	out, err := relay.New(relay.Options{
+		Sign:  signer.Sign,
+		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent, Self: s.listensAt,
+		Policies: filepath.Join(cfg.Data, "mta-sts"),
+	}, cfg.Relay, cfg.Route.Smarthosts()...)
+	if err != nil {
+		return err
+	}
+	units["relay"] = unit{spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
 
 	if cfg.Fetch.Provider == "" {
 		return nil

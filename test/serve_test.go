@@ -259,3 +259,50 @@ func TestFetchWithCertificate(t *testing.T) {
 		t.Errorf("exit %d\n%s", code, out)
 	}
 }
+
+// TestSignedOnTheWayOut: mail of a local program gets a DKIM signature once there is a key for its domain, after a reload.
+func TestSignedOnTheWayOut(t *testing.T) {
+	peer.Need(t, "smtp-sink")
+	dir, err := os.MkdirTemp("", "sink") // open to the user that smtp-sink becomes
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	os.Chmod(dir, 0o777)
+	sink := peer.FreePort(t)
+	args := []string{"-d", filepath.Join(dir, "%M."), sink, "100"}
+	if os.Getuid() == 0 {
+		args = append([]string{"-u", "postfix"}, args...)
+	}
+	peer.Start(t, "smtp-sink", args...)
+	peer.WaitPort(t, sink)
+	s := startServer(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[route]\nsmarthost = %q\n[relay]\ntls = \"none\"\n", sink))
+	socket := filepath.Join(filepath.Dir(s.file), "data", "run", "submit.sock")
+	peer.Eventually(t, 10*time.Second, "the local socket", func() bool { _, err := os.Stat(socket); return err == nil })
+	send := func(subject string) string {
+		mail := "From: nurse@clinic.example\nTo: aunt@elsewhere.example\nSubject: " + subject + "\n\nhello\n"
+		if out, code := peer.Run(t, mail, program, "sendmail", "--config", s.file, "-i", "-f", "nurse@clinic.example", "aunt@elsewhere.example"); code != 0 {
+			t.Fatalf("sendmail: exit %d\n%s", code, out)
+		}
+		var content string
+		peer.Eventually(t, waitDelivery, "\""+subject+"\" at the sink", func() bool {
+			files, _ := filepath.Glob(filepath.Join(dir, "*"))
+			for _, file := range files {
+				if b, _ := os.ReadFile(file); strings.Contains(string(b), "Subject: "+subject) && strings.Contains(string(b), "hello") {
+					content = string(b)
+				}
+			}
+			return content != ""
+		})
+		return content
+	}
+	if content := send("unsigned"); strings.Contains(content, "DKIM-Signature") {
+		t.Errorf("signed without a key:\n%s", content)
+	}
+	bothy(t, "dkim", "add", "--config", s.file, "clinic.example", "--selector", "ed1", "--algorithm", "ed25519")
+	s.Process.Signal(syscall.SIGHUP)
+	peer.Eventually(t, 5*time.Second, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
+	if content := send("signed"); !strings.Contains(content, "DKIM-Signature: v=1; a=ed25519-sha256;") || !strings.Contains(content, "d=clinic.example") {
+		t.Errorf("not signed:\n%s", content)
+	}
+}

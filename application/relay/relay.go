@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -49,6 +50,10 @@ type Options struct {
 
 	// Policies is the directory of MTA-STS policies; empty: they are not looked for.
 	Policies string
+
+	// Sign returns the DKIM-Signature fields for a message that was submitted here, to stand before it. Open reads the text as it will be
+	// sent. Nil: nothing is signed.
+	Sign func(open func() (io.ReadCloser, error)) (fields []byte, err error)
 
 	// Sent, when set, hears of every reply to a recipient, and of those we gave ourselves where no server could be asked. It must return soon.
 	Sent func(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply)

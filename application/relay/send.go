@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -91,6 +92,10 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 		}
 	}
 	content, err := fit(s.client, lease)
+	var signature []byte
+	if err == nil {
+		signature = r.signature(lease, content)
+	}
 	for from := 0; from < len(all) && err == nil; from += s.limits.recipients {
 		if from > 0 && s.full() {
 			rest(from, smtp.RecipientsFull)
@@ -105,7 +110,7 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 			break
 		}
 		s.sent++
-		got, err := s.client.Send(ctx, &env, content.Reader(body), content.Size)
+		got, err := s.client.Send(ctx, &env, io.MultiReader(bytes.NewReader(signature), content.Reader(body)), content.Size+int64(len(signature)))
 		body.Close()
 		copy(replies[from:to], got)
 		if err != nil {
@@ -146,6 +151,31 @@ func fit(c *smtp.Client, lease *queue.Lease) (*convert.Plan, error) {
 		return asIs, nil
 	}
 	return plan, err
+}
+
+// signature is the DKIM-Signature fields of a message that was submitted here, over what will be sent. What cannot be signed goes without.
+func (r *Relay) signature(lease *queue.Lease, content *convert.Plan) []byte {
+	if r.o.Sign == nil || lease.Envelope.Account == "" {
+		return nil
+	}
+	fields, err := r.o.Sign(func() (io.ReadCloser, error) {
+		body, err := lease.Open()
+		if err != nil {
+			return nil, err
+		}
+		return fitted{content.Reader(body), body}, nil
+	})
+	if err != nil {
+		r.o.Log.Warn("message not signed", "id", lease.Envelope.ID, "err", err)
+		return nil
+	}
+	return fields
+}
+
+// fitted is a body as it will be sent.
+type fitted struct {
+	io.Reader
+	io.Closer
 }
 
 // put gives every recipient of lease the same verdict: f's.

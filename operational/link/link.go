@@ -12,6 +12,7 @@ type State struct {
 	Metered bool
 	Since   time.Time // when Up last changed
 	Why     string    // "probe: 192.0.2.1:366 answered in 612ms", "probe: connection refused"
+	Proofs  int       // times it was found up after evidence against it: what failed in between may be tried again
 }
 
 // Source watches an uplink and reports what it sees until ctx ends; it reports its first finding as soon as it has one.
@@ -32,6 +33,7 @@ type Link struct {
 	mu       sync.Mutex
 	state    State
 	known    bool // a source has reported
+	doubted  bool // somebody saw it fail since then
 	source   Source
 	watchers map[chan State]struct{}
 }
@@ -74,6 +76,7 @@ func (l *Link) Run(ctx context.Context, src Source) error {
 // The source weighs it; one that is no Witness is not swayed.
 func (l *Link) Evidence(up bool, why string) {
 	l.mu.Lock()
+	l.doubted = l.doubted || !up
 	w, ok := l.source.(Witness)
 	l.mu.Unlock()
 	if ok {
@@ -89,7 +92,7 @@ func (l *Link) State() State {
 }
 
 // Watch returns a channel that holds the newest state, the present one at once; older unread states are dropped. A new state
-// is one whose Up or Metered differs, or the first finding: a new Why alone wakes nobody. stop closes the channel; it may be called twice.
+// is one whose Up, Metered or Proofs differs, or the first finding: a new Why alone wakes nobody. stop closes the channel; it may be called twice.
 func (l *Link) Watch() (states <-chan State, stop func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,7 +120,12 @@ func (l *Link) report(up bool, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.state.Why = why
-	if l.known && l.state.Up == up {
+	proved := up && l.doubted
+	l.doubted = l.doubted && !up
+	if proved {
+		l.state.Proofs++
+	}
+	if l.known && l.state.Up == up && !proved {
 		return
 	}
 	if l.state.Up != up {

@@ -91,6 +91,29 @@ func TestWatchHoldsTheNewest(t *testing.T) {
 	})
 }
 
+// TestProof: who failed over a link that is then found up hears of it, once.
+func TestProof(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New("uplink")
+		follow(t, l, probe(new(network)))
+		states, stop := l.Watch()
+		defer stop()
+		<-states
+		pass(time.Minute)
+		l.Evidence(false, "relay: no route to host")
+		pass(time.Minute)
+		if s := <-states; !s.Up || s.Proofs != 1 {
+			t.Fatalf("%+v", s)
+		}
+		pass(time.Hour)
+		select {
+		case s := <-states:
+			t.Fatalf("told again: %+v", s)
+		default:
+		}
+	})
+}
+
 func TestManualHeedsNoEvidence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, m := New("uplink"), new(Manual)

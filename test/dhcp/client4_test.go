@@ -1,0 +1,204 @@
+package dhcp
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bothy/control/dhcp4"
+	"bothy/test/peer"
+)
+
+// noUnicast keeps a client from reaching the server directly, so that it must rebind.
+func noUnicast(t *testing.T, ns string) {
+	t.Helper()
+	run(t, "ip", "-n", ns, "route", "add", "prohibit", "192.0.2.1/32")
+}
+
+func TestUdhcpc(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "udhcpc")
+	l := newLab(t)
+	l.start()
+	ns := l.plug("c", l.srv)
+	script, file := l.hook("udhcpc", "$1", "$ip")
+	cmd, _ := peer.Start(t, "ip", "netns", "exec", ns, "udhcpc", "-f", "-i", "eth0", "-s", script, "-O", "69", "-O", "70", "-t", "5", "-T", "2")
+	l.said(`"lease bound" address=192.0.2.100`, 1)
+	for _, what := range []string{"event=bound", "ip=192.0.2.100", "router=192.0.2.1", "subnet=255.255.255.0", "domain=clinic.example", "opt69=c0000201", "opt70=c000026e", "lease=12"} {
+		l.sees(file, what)
+	}
+	l.said(`"lease renewed" address=192.0.2.100`, 1)
+	l.sees(file, "event=renew")
+	noUnicast(t, ns)
+	l.said(`"lease rebound" address=192.0.2.100`, 1)
+	run(t, "ip", "-n", ns, "route", "del", "prohibit", "192.0.2.1/32")
+	cmd.Process.Signal(syscall.SIGUSR2)
+	l.said(`"lease released" address=192.0.2.100`, 1)
+}
+
+func TestDhclient(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "dhclient")
+	l := newLab(t)
+	l.start()
+	ns := l.plug("c", l.srv)
+	script, file := l.hook("dhclient", "$reason", "$new_ip_address")
+	config := filepath.Join(l.dir, "dhclient.conf")
+	if err := os.WriteFile(config, []byte("initial-interval 1;\nalso request smtp-server, pop-server;\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{
+		"netns", "exec", ns, "dhclient", "-4", "-d", "-cf", config, "-sf", script,
+		"-lf", filepath.Join(l.dir, "dhclient.leases"), "-pf", filepath.Join(l.dir, "dhclient.pid"), "eth0",
+	}
+	cmd, _ := peer.Start(t, "ip", args...)
+	l.said(`"lease bound" address=192.0.2.100`, 1)
+	for _, what := range []string{"event=BOUND", "new_smtp_server=192.0.2.1", "new_pop_server=192.0.2.110", "new_dhcp_lease_time=12", "new_routers=192.0.2.1"} {
+		l.sees(file, what)
+	}
+	l.said(`"lease renewed" address=192.0.2.100`, 1)
+	noUnicast(t, ns)
+	l.said(`"lease rebound" address=192.0.2.100`, 1)
+	run(t, "ip", "-n", ns, "route", "del", "prohibit", "192.0.2.1/32")
+	end(t, cmd, syscall.SIGKILL) // it remembers its lease: INIT-REBOOT
+	peer.Start(t, "ip", args...)
+	l.said(`"lease confirmed" address=192.0.2.100`, 1)
+	l.sees(file, "event=REBOOT")
+	args[4] = "-r"
+	run(t, "ip", append([]string{"netns", "exec", ns, "dhclient"}, args[4:]...)...)
+	l.said(`"lease released" address=192.0.2.100`, 1)
+}
+
+func TestDhcpcd(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "dhcpcd", "unshare")
+	l := newLab(t)
+	l.start()
+	ns := l.plug("c", l.srv)
+	script, file := l.hook("dhcpcd", "$reason", "$new_ip_address")
+	config := filepath.Join(l.dir, "dhcpcd.conf")
+	if err := os.WriteFile(config, []byte("ipv4only\nnoarp\nclientid\npersistent\noption smtp_server, pop_server, domain_name, routers\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(l.dir, "kept")
+	if err := os.Mkdir(kept, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	// its lease and its socket have fixed places
+	start := fmt.Sprintf("mkdir -p /var/lib/dhcpcd /run/dhcpcd && mount --bind %s /var/lib/dhcpcd && mount -t tmpfs none /run && exec dhcpcd -4 -B -d -t 0 -f %s -c %s eth0", kept, config, script)
+	args := []string{"netns", "exec", ns, "unshare", "-m", "sh", "-c", start}
+	cmd, _ := peer.Start(t, "ip", args...)
+	l.said(`"lease bound" address=192.0.2.100`, 1)
+	for _, what := range []string{"event=BOUND", "new_smtp_server=192.0.2.1", "new_pop_server=192.0.2.110", "new_dhcp_lease_time=12"} {
+		l.sees(file, what)
+	}
+	l.said(`"lease renewed" address=192.0.2.100`, 1)
+	end(t, cmd, syscall.SIGTERM)
+	cmd, _ = peer.Start(t, "ip", args...)
+	l.said(`"lease confirmed" address=192.0.2.100`, 1)
+	cmd.Process.Signal(syscall.SIGALRM)
+	l.said(`"lease released" address=192.0.2.100`, 1)
+}
+
+func TestNetworkd(t *testing.T) {
+	t.Parallel()
+	const networkd = "/lib/systemd/systemd-networkd"
+	peer.Need(t, networkd, "unshare")
+	l := newLab(t)
+	l.start()
+	ns := l.plug("c", l.srv)
+	config := "[Match]\\nName=eth0\\n[Network]\\nDHCP=ipv4\\nLinkLocalAddressing=no\\nIPv6AcceptRA=no\\n[DHCPv4]\\nRequestOptions=69 70\\n"
+	start := "mount -t tmpfs none /run && mount -o remount,ro /sys && mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp /run/dbus" +
+		" && chown -R systemd-network: /run/systemd/netif && printf '" + config + "' > /run/systemd/network/10-eth0.network && exec " + networkd
+	peer.Start(t, "ip", "netns", "exec", ns, "unshare", "-m", "sh", "-c", start)
+	l.said(`"lease bound" address=192.0.2.100`, 1)
+	peer.Eventually(t, 20*time.Second, "an address on eth0", func() bool {
+		return strings.Contains(run(t, "ip", "-n", ns, "-4", "addr", "show", "eth0"), "192.0.2.100/24")
+	})
+	l.said(`"lease renewed" address=192.0.2.100`, 1)
+}
+
+// The server finds out by ARP that somebody without a lease uses an address. RFC 2131 §3.1 (2).
+func TestSquatter(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "udhcpc")
+	l := newLab(t)
+	l.cfg.Config.Probe = time.Second
+	l.start()
+	squatter := l.plug("q", l.srv)
+	run(t, "ip", "-n", squatter, "addr", "add", "192.0.2.100/24", "dev", "eth0")
+	ns := l.plug("c", l.srv)
+	script, file := l.hook("udhcpc", "$1", "$ip")
+	peer.Start(t, "ip", "netns", "exec", ns, "udhcpc", "-f", "-i", "eth0", "-s", script, "-t", "5", "-T", "3")
+	l.said(`"address is in use by somebody without a lease" address=192.0.2.100`, 1)
+	l.said(`"lease bound" address=192.0.2.101`, 1)
+	l.sees(file, "ip=192.0.2.101")
+}
+
+// A lease outlives kill -9 of the server, and nobody else gets its address.
+func TestKilledServer(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "udhcpc")
+	l := newLab(t)
+	l.cfg.Config.DefaultLease = time.Hour
+	l.start()
+	for i := range 3 {
+		ns := l.plug("c", l.srv)
+		script, file := l.hook(fmt.Sprint("udhcpc", i), "$1", "$ip")
+		peer.Start(t, "ip", "netns", "exec", ns, "udhcpc", "-f", "-i", "eth0", "-s", script, "-t", "5", "-T", "2")
+		l.sees(file, fmt.Sprintf("ip=192.0.2.%d\n", 100+i))
+		end(t, l.cmd, syscall.SIGKILL)
+		l.start()
+	}
+}
+
+// Through a relay, which says where the client is. RFC 2131 §4.3.1, RFC 3046.
+func TestRelay(t *testing.T) {
+	t.Parallel()
+	peer.Need(t, "udhcpc", "dhcrelay")
+	l := newLab(t)
+	second := l.cfg.Config.Subnets[0]
+	second.Prefix = netip.MustParsePrefix("198.51.100.0/24")
+	second.Pools = []dhcp4.PoolConfig{{First: netip.MustParseAddr("198.51.100.50"), Last: netip.MustParseAddr("198.51.100.59")}}
+	second.Options = map[string]string{"routers": "198.51.100.1"}
+	l.cfg.Config.Subnets = append(l.cfg.Config.Subnets, second)
+	relay := l.plug("r", l.srv)
+	run(t, "ip", "-n", relay, "addr", "add", "192.0.2.2/24", "dev", "eth0")
+	ns := l.plug("c", relay)
+	port := ""
+	for _, word := range strings.Fields(run(t, "ip", "-n", relay, "-o", "link", "show", "type", "veth")) {
+		if name, _, ok := strings.Cut(word, "@"); ok && name != "eth0" {
+			port = name
+		}
+	}
+	run(t, "ip", "-n", relay, "addr", "add", "198.51.100.1/24", "dev", port)
+	run(t, "ip", "netns", "exec", relay, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	run(t, "ip", "-n", l.srv, "route", "add", "198.51.100.0/24", "via", "192.0.2.2")
+	l.start()
+	peer.Start(t, "ip", "netns", "exec", relay, "dhcrelay", "-4", "-d", "-a", "-iu", "eth0", "-id", port, "192.0.2.1")
+	script, file := l.hook("udhcpc", "$1", "$ip")
+	withRoute(t, script)
+	peer.Start(t, "ip", "netns", "exec", ns, "udhcpc", "-f", "-i", "eth0", "-s", script, "-O", "69", "-O", "70", "-t", "5", "-T", "2")
+	l.said(`"lease bound" address=198.51.100.50`, 1)
+	for _, what := range []string{"ip=198.51.100.50", "router=198.51.100.1", "opt69=c0000201"} {
+		l.sees(file, what)
+	}
+	l.said(`"lease renewed" address=198.51.100.50`, 1) // directly, from behind the router
+}
+
+// withRoute lets a hook of udhcpc set the default route too.
+func withRoute(t *testing.T, script string) {
+	t.Helper()
+	content, err := os.ReadFile(script)
+	if err == nil {
+		err = os.WriteFile(script, []byte(strings.Replace(string(content), "exit 0", "[ -z \"$router\" ] || ip route replace default via $router\nexit 0", 1)), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
