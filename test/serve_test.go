@@ -281,7 +281,7 @@ func TestSignedOnTheWayOut(t *testing.T) {
 	peer.Eventually(t, 10*time.Second, "the local socket", func() bool { _, err := os.Stat(socket); return err == nil })
 	send := func(subject string) string {
 		mail := "From: nurse@clinic.example\nTo: aunt@elsewhere.example\nSubject: " + subject + "\n\nhello\n"
-		if out, code := peer.Run(t, mail, program, "sendmail", "--config", s.file, "-i", "-f", "nurse@clinic.example", "aunt@elsewhere.example"); code != 0 {
+		if out, code := peer.RunEnv(t, []string{"BOTHY_CONFIG=" + s.file}, mail, program, "sendmail", "-i", "-f", "nurse@clinic.example", "aunt@elsewhere.example"); code != 0 {
 			t.Fatalf("sendmail: exit %d\n%s", code, out)
 		}
 		var content string

@@ -355,12 +355,12 @@ func StartOpenSMTPD(t testing.TB) *Server {
 	write(t, filepath.Join(dir, "logins"), account+" "+string(hash))
 	os.Chmod(filepath.Join(dir, "logins"), 0o644)
 	config := filepath.Join(dir, "smtpd.conf")
-	write(t, config, fmt.Sprintf(`pki mx cert %q
-pki mx key %q
+	write(t, config, fmt.Sprintf(`pki border cert %q
+pki border key %q
 table logins file:%s
 smtp max-message-size "%d"
-listen on 127.0.0.1 port %s tls pki mx hostname mx.opensmtpd.example
-listen on 127.0.0.1 port %s tls pki mx auth <logins> hostname mx.opensmtpd.example
+listen on 127.0.0.1 port %s tls pki border hostname mx.opensmtpd.example
+listen on 127.0.0.1 port %s tls pki border auth <logins> hostname mx.opensmtpd.example
 action out relay host "smtp://127.0.0.1:%s"
 match from any for domain { "far.example", "bin.example" } action out
 `, cert, key, filepath.Join(dir, "logins"), messageSize, port(border), port(submission), port(sink.Listen(t))))
