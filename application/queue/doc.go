@@ -16,7 +16,7 @@
 // Then the message is in the index (machine.go): a row for each recipient, in the lane the Router names. Who carries a lane
 // hears of it by Due (serve_due.go), takes a Lease (store_lease.go), and settles each recipient; deliveries ride with the next group,
 // what a sender is told of is one record together with its notice (report.go). Run (serve.go) wakes what is due, fails what is too old, tells senders of delay, and has
-// store_clean.go move what still waits out of old segments. Open replays the log (store_replay.go). store_operator.go is for people.
+// store_clean.go move what still waits out of old segments. Open replays the log (store_replay.go). store_operator.go is for people, and store_copy.go.
 //
 // # In memory
 //
@@ -24,7 +24,7 @@
 // are read when somebody leases or lists them. Lanes are never stored.
 //
 // Open asks the Router for every recipient again, but reads no body: beside each complete segment of the log stand the heads of its
-// records (wal.Heads), about 200 octets a message, which Run has written. Without them it reads everything, as after a change of version.
+// records (wal.Heads), about 200 octets a message, which Run has written. Without them it reads everything.
 //
 // # On disk
 //

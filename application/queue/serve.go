@@ -207,7 +207,7 @@ func (s *Spool) removeBodies() {
 	s.reap = nil
 	s.mu.Unlock()
 	for _, r := range reap {
-		if r.by.Wait() == nil {
+		if r.by.Wait() == nil && s.find(r.id) == nil { // else it was imported again
 			s.o.FS.Remove(s.bodyPath(r.id)) // else the next Open does it
 		}
 	}

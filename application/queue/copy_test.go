@@ -1,0 +1,198 @@
+package queue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/queue"
+	"bothy/application/queue/queuetest"
+	"bothy/application/smtp"
+)
+
+// various fills a spool with messages in every state, and returns its options.
+func various(t *testing.T) (*queue.Spool, queue.Options) {
+	t.Helper()
+	o := queue.Options{Dir: t.TempDir(), Router: queuetest.Router(queuetest.ByDomain)}
+	o.Config = queue.Config{SegmentSize: 64 << 10, FreeSpace: 1 << 20, InlineBody: 4 << 10}
+	s := queuetest.OpenWith(t, o)
+	for i := range 300 {
+		env := envelope(t, "a@home.example", "b@d.example", "c@d.example", fmt.Sprintf("x@e%d.example", i%3))
+		env.Priority = int8(i % 5)
+		body := strings.Repeat(fmt.Sprintf("line %d\r\n", i), 1+i%50)
+		if i%40 == 0 {
+			body = strings.Repeat(body, 2000)
+		}
+		if err := s.Accept(context.Background(), env, strings.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	busy := queue.Verdict{Reply: smtp.Reply{Code: 450, Text: "busy"}, Remote: "mx.d.example", Retry: time.Now().Add(time.Hour)}
+	for range 100 {
+		if err := lease(t, s, "test/d.example").Settle([]queue.Verdict{{Done: true}, busy}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Hold(queue.Filter{Lane: "test/e1.example"}); err != nil {
+		t.Fatal(err)
+	}
+	return s, o
+}
+
+// contents describes everything that waits, bodies and all.
+func contents(t *testing.T, s *queue.Spool) string {
+	t.Helper()
+	items, more, err := s.List(queue.Filter{}, message.ID{}, 1000)
+	if err != nil || more {
+		t.Fatal(more, err)
+	}
+	var b strings.Builder
+	for _, i := range items {
+		_, header, err := s.Show(i.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%+v %x\n", i, header)
+	}
+	return b.String()
+}
+
+func TestVerify(t *testing.T) {
+	s, o := various(t)
+	v, err := s.Verify(t.Context())
+	if err != nil || v.Messages != 300 || v.Recipients != 800 || len(v.Damaged)+len(v.SetAside) != 0 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	bodies, err := filepath.Glob(filepath.Join(o.Dir, "bodies", "*"))
+	if err != nil || len(bodies) != 8 {
+		t.Fatal(bodies, err)
+	}
+	b, err := os.ReadFile(bodies[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] ^= 1
+	if err := os.WriteFile(bodies[3], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v, err = s.Verify(t.Context())
+	if err != nil || v.Messages != 299 || len(v.Damaged) != 1 || v.Damaged[0].String() != filepath.Base(bodies[3]) {
+		t.Fatalf("%+v, %v", v, err)
+	}
+}
+
+func TestExportImport(t *testing.T) {
+	s, o := various(t)
+	want := contents(t, s)
+	var export bytes.Buffer
+	if n, err := s.Export(t.Context(), &export); n != 300 || err != nil {
+		t.Fatal(n, err)
+	}
+	o.Dir = filepath.Join(t.TempDir(), "copy")
+	to, err := queue.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Nothing of an export is lost that is read in pieces, breaks off, and is read again.
+	cut := io.MultiReader(bytes.NewReader(export.Bytes()[:export.Len()/2]), iotest.ErrReader(errors.New("unplugged")))
+	some, err := to.Import(t.Context(), cut)
+	if err == nil || errors.Is(err, queue.ErrCopy) || some == 0 || some == 300 {
+		t.Fatalf("half of it: %d, %v", some, err)
+	}
+	if n, err := to.Import(t.Context(), iotest.HalfReader(bytes.NewReader(export.Bytes()))); n != 300-some || err != nil {
+		t.Fatalf("the rest: %d, %v", n, err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if to, err = queue.Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if got := contents(t, to); got != want {
+		t.Errorf("the copy differs:\n%.2000s\nwant\n%.2000s", got, want)
+	}
+	if v, err := to.Verify(t.Context()); err != nil || v.Messages != 300 {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// What is not an export, or not whole, is an error, whatever is wrong with it.
+func TestImportDamaged(t *testing.T) {
+	s, _ := various(t)
+	if _, err := s.Delete(queue.Filter{Lane: "test/d.example"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Delete(queue.Filter{Lane: "test/e2.example"}); err != nil {
+		t.Fatal(err)
+	}
+	var export bytes.Buffer
+	if _, err := s.Export(t.Context(), &export); err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < export.Len(); at += 1 + export.Len()/40 {
+		flipped := bytes.Clone(export.Bytes())
+		flipped[at] ^= 0x20
+		for name, b := range map[string][]byte{"flipped": flipped, "cut": export.Bytes()[:at]} {
+			to := queuetest.Open(t, nil)
+			if n, err := to.Import(t.Context(), bytes.NewReader(b)); !errors.Is(err, queue.ErrCopy) {
+				t.Errorf("%s at %d: %d, %v", name, at, n, err)
+			}
+		}
+	}
+}
+
+// A backup is made while mail comes and goes: what waited all the time is in it, what was settled before is not.
+func TestBackup(t *testing.T) {
+	s, o := various(t)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := s.Accept(context.Background(), envelope(t, "a@home.example", "y@busy.example"), strings.NewReader("x")); err != nil {
+				t.Error(err)
+				return
+			}
+			if l, err := s.Lease("test/busy.example", "test"); l == nil || l.Settle([]queue.Verdict{{Done: true}}) != nil {
+				t.Error(l, err)
+				return
+			}
+		}
+	})
+	o.Dir = filepath.Join(t.TempDir(), "backup")
+	n, err := s.Backup(t.Context(), o.Dir)
+	close(stop)
+	wg.Wait()
+	if err != nil || n < 300 || n > 310 {
+		t.Fatal(n, err)
+	}
+	if _, err := s.Backup(t.Context(), o.Dir); err == nil {
+		t.Error("a backup was written over another")
+	}
+	to, err := queue.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if _, err := to.Delete(queue.Filter{Lane: "test/busy.example"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := contents(t, to), contents(t, s); got != want {
+		t.Errorf("the backup differs:\n%.2000s\nwant\n%.2000s", got, want)
+	}
+}
