@@ -24,8 +24,10 @@ test: peers lint
 peers:
 	@test/peers
 
-# What is derived from the code: RFCS.md, CHANGELOG.md, docs/config.md.
+# What is derived from the code: RFCS.md, CHANGELOG.md, docs/config.md, the conformance tables.
 generate:
+	$(GO) test ./application/smtp -run TestConformance -args -update
+	$(GO) test ./application/submission -run TestConformance -args -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 
 lint:
@@ -45,7 +47,7 @@ FUZZTIME ?= 20s
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
 
 # Killed 20 times under load: prints accepted, delivered, lost.
