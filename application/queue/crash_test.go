@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -429,6 +430,10 @@ func TestLive(t *testing.T) {
 	}
 	if oldest := 6; w.spool.log.Segments()[0] < uint32(oldest) {
 		t.Errorf("the script compacts too little: %v", w.spool.log.Segments())
+	}
+	names, err := w.disk.List(path.Join("spool", logDir))
+	if err != nil || !slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, ".heads") }) {
+		t.Errorf("no heads of segments: %v, %v", names, err)
 	}
 	t.Logf("%d operations", w.disk.Ops())
 	w.check(t, w.disk.PowerCut(sim.Cached, 0))
