@@ -13,6 +13,8 @@ import (
 const (
 	maxSleep  = time.Minute
 	reapDelay = 100 * time.Millisecond
+
+	maxExpired = 100 // messages failed or warned about before Run looks what is due: each waits for the disk
 )
 
 // Run wakes what is due, fails what is too old, writes what found no room, and gives disk space back, until ctx ends.
@@ -64,7 +66,7 @@ func (s *Spool) work(ctx context.Context) {
 	s.index.tick(s.now())
 	s.drain()
 	s.mu.Unlock()
-	for ctx.Err() == nil && s.expire() {
+	for n := 0; n < maxExpired && ctx.Err() == nil && s.expire(); n++ {
 	}
 	s.removeBodies()
 	if ctx.Err() == nil {

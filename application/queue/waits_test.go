@@ -214,3 +214,17 @@ func TestDeliverBy(t *testing.T) {
 		})
 	}
 }
+
+// A site's whole mail may come to be late at once: everybody is told, and what is due meanwhile is woken.
+func TestManyDelays(t *testing.T) {
+	const n = 350
+	waits(t, func(t *testing.T, s *queue.Spool, restart func() *queue.Spool) {
+		for range n {
+			accept(t, s, envelope(t, "a@home.example", "b@d.example"))
+		}
+		time.Sleep(4*time.Hour + time.Minute)
+		if got := len(notices(t, s)); got != n {
+			t.Errorf("%d notices, want %d", got, n)
+		}
+	})
+}
