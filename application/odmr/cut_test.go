@@ -1,6 +1,7 @@
 package odmr
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -34,19 +36,16 @@ type exchange struct {
 	serving  sync.WaitGroup
 	stop     context.CancelFunc // ends the provider's sessions
 
+	mark  map[sim.Side]int64 // octets both sides had written when it became interesting
+	heard atomic.Int64       // octets that the provider has read from the first connection
+
 	mu       sync.Mutex
 	ctx      context.Context // of the provider's sessions
 	mail     []letter        // that has come for whomever
 	ends     []*sim.End      // the provider's, of all connections
 	down     bool            // the provider is restarting
-	arrivals []arrival
-	hiccup   bool // the site has refused a message for now, once
-}
-
-// arrival is a message that the site has taken, and how many octets both sides had written by then.
-type arrival struct {
-	what      string // subject and recipients
-	near, far int64
+	arrivals []string        // what the site has taken
+	hiccup   bool            // the site has refused a message for now, once
 }
 
 // what names a transfer: the subject of the message, and to whom.
@@ -105,6 +104,16 @@ func (x *exchange) post(m letter) {
 	send(x.t, x.hold, "a@sender.example", "Subject: "+m.subject+"\r\n\r\n"+m.body, m.to...)
 }
 
+// written counts what both sides have written on the last connection.
+func (x *exchange) written() map[sim.Side]int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.near == nil {
+		return nil
+	}
+	return map[sim.Side]int64{sim.Dialer: x.near.Written(), sim.Listener: x.far.Written()}
+}
+
 // letters are those that have come.
 func (x *exchange) letters() []letter {
 	x.mu.Lock()
@@ -143,7 +152,7 @@ func (x *exchange) Accept(ctx context.Context, env *message.Envelope, body io.Re
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.arrivals = append(x.arrivals, arrival{what(subject, env.Recipients), x.near.Written(), x.far.Written()})
+	x.arrivals = append(x.arrivals, what(subject, env.Recipients))
 	return nil
 }
 
@@ -170,7 +179,11 @@ func (x *exchange) dial(context.Context, string, string) (net.Conn, error) {
 	near, far := sim.Pipe(path)
 	x.near, x.far, x.ends = near, far, append(x.ends, far)
 	provider, ctx := x.provider, x.ctx
-	x.serving.Go(func() { _ = provider.Serve(ctx, far) }) // how it ends is the cut's doing
+	if len(x.ends) == 1 {
+		x.serving.Go(func() { _ = provider.Serve(ctx, &heardConn{far, &x.heard}) }) // how it ends is the cut's doing
+	} else {
+		x.serving.Go(func() { _ = provider.Serve(ctx, far) })
+	}
 	return near, nil
 }
 
@@ -204,8 +217,8 @@ func (x *exchange) finish() {
 func (x *exchange) duplicates() (twice []string) {
 	t := x.t
 	count := map[string]int{}
-	for _, a := range x.arrivals {
-		count[a.what]++
+	for _, what := range x.arrivals {
+		count[what]++
 	}
 	left := map[queue.Lane]int{lane("clinic.example"): 0, lane("clinic.example.net"): 0}
 	for _, m := range x.letters() {
@@ -252,19 +265,17 @@ func (x *exchange) duplicates() (twice []string) {
 	return twice
 }
 
-// windows are, for each transfer of a whole call, how far both sides had written when the message was with the site, and
-// how far the site had when its reply had left.
-type windows []struct {
-	what            string
-	data, replyDone int64 // the provider's octets, the site's octets
-	before          int64 // the site's octets when the transfer before it was over
+// replies are the transfers of a connection, and how far the site had written when the last reply to each had left.
+type replies []struct {
+	what string
+	end  int64
 }
 
-// reference makes one whole call and tells how long it was, and when a cut may double which message.
-func reference(t *testing.T, play scene) (near, far int64, w windows) {
+// reference plays a scene without a cut and tells how long it was, and what was transferred.
+func reference(t *testing.T, play scene) (from, to map[sim.Side]int64, all replies) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
-		written := writes{}
+		var written bytes.Buffer
 		c := x.customer()
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 			conn, err := x.dial(ctx, network, address)
@@ -272,51 +283,54 @@ func reference(t *testing.T, play scene) (near, far int64, w windows) {
 		}
 		play(x, c)
 		x.serving.Wait()
-		near, far = x.near.Written(), x.far.Written()
-		before := int64(0)
-		for _, a := range x.arrivals {
-			i, _ := slices.BinarySearch(written.at, a.near+1)
-			w = append(w, struct {
-				what            string
-				data, replyDone int64
-				before          int64
-			}{a.what, a.far, written.at[i], before})
-			before = written.at[i]
+		from, to = x.mark, x.written()
+		for side := range from {
+			from[side]++ // a cut is in the write behind it
+		}
+		end := 0
+		for _, what := range x.arrivals {
+			end += bytes.Index(written.Bytes()[end:], []byte(" accepted\r\n")) + len(" accepted\r\n")
+			all = append(all, struct {
+				what string
+				end  int64
+			}{what, int64(end)})
 		}
 		x.finish()
 		if twice := x.duplicates(); twice != nil {
 			t.Errorf("without a cut %q came twice", twice)
 		}
 	})
-	return near, far, w
+	return from, to, all
 }
 
-// writes are the positions a connection's writes ended at.
-type writes struct{ at []int64 }
-
+// notedConn keeps what is written.
 type notedConn struct {
 	net.Conn
-	writes *writes
+	written *bytes.Buffer
 }
 
 func (c *notedConn) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	total := int64(n)
-	if k := len(c.writes.at); k > 0 {
-		total += c.writes.at[k-1]
-	}
-	c.writes.at = append(c.writes.at, total)
+	c.written.Write(b)
+	return c.Conn.Write(b)
+}
+
+// heardConn counts what is read.
+type heardConn struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c *heardConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.n.Add(int64(n))
 	return n, err
 }
 
-// mayDouble is what RFC 1047 lets come twice: the message whose end of data the cut did not stop and whose reply it did.
-func (w windows) mayDouble(cut sim.Cut) (what []string) {
-	for _, t := range w {
-		switch {
-		case cut.Side == sim.Listener && cut.After == t.data,
-			cut.Side == sim.Dialer && cut.After >= t.before && cut.After < t.replyDone,
-			cut.Side == sim.Dialer && cut.After == t.replyDone && cut.How == sim.Lost:
-			what = append(what, t.what)
+// mayDouble is what RFC 1047 lets come twice: the messages whose reply the provider has not heard to its end.
+func (all replies) mayDouble(heard int64) (what []string) {
+	for _, r := range all {
+		if r.end > heard {
+			what = append(what, r.what)
 		}
 	}
 	return what
@@ -333,6 +347,7 @@ func lingers(x *exchange, c *Customer) {
 	x.lingering(24 * time.Hour)
 	end := run(c)
 	time.Sleep(10 * time.Second)
+	x.mark = x.written()
 	x.post(letter{"five", "push\r\n", []string{"a@clinic.example", "z@light.example", "b@clinic.example.net"}})
 	time.Sleep(time.Second)
 	x.post(letter{"six", "push again\r\n", []string{"c@clinic.example"}})
@@ -350,28 +365,23 @@ func TestCutWhileLingering(t *testing.T) { cutEverywhere(t, lingers, 3, 5) }
 
 // cutEverywhere cuts a scene whose connection to be cut has so many transfers, behind the first so many of them.
 func cutEverywhere(t *testing.T, play scene, behind, transfers int) {
-	near, far, w := reference(t, play)
-	if want := "one to a@clinic.example b@clinic.example.net"; w[0].what != want { // over the thin link once
-		t.Errorf("the first transfer was %q, want %q", w[0].what, want)
+	from, to, all := reference(t, play)
+	if len(all) != transfers || to[sim.Dialer]-from[sim.Dialer] < 100 || to[sim.Listener]-from[sim.Listener] < 100 {
+		t.Fatalf("the exchange is not worth cutting: from %v to %v, %d transfers", from, to, len(all))
 	}
-	from := map[sim.Side]int64{}
-	if behind > 0 {
-		from = map[sim.Side]int64{sim.Dialer: w[behind-1].replyDone + 1, sim.Listener: w[behind-1].data + 1}
-	}
-	w = w[behind:]
-	if len(w) != transfers-behind || near < 500 || far < 500 {
-		t.Fatalf("the exchange is too small to be worth cutting: %d and %d octets, %d transfers", near, far, len(w))
+	if want := "one to a@clinic.example b@clinic.example.net"; all[0].what != want { // over the thin link once
+		t.Errorf("the first transfer was %q, want %q", all[0].what, want)
 	}
 	doubled := map[string]bool{}
 	var mu sync.Mutex
 	for _, how := range []sim.How{sim.Reset, sim.Lost, sim.Closed, sim.Silent} {
-		for side, length := range map[sim.Side]int64{sim.Dialer: near, sim.Listener: far} {
+		for side, length := range to {
 			t.Run(fmt.Sprintf("%v-%v", side, how), func(t *testing.T) {
 				t.Parallel()
 				for after := from[side]; after <= length; after += stride(how) {
 					cut := sim.Cut{Side: side, After: after, How: how}
-					twice := cutOnce(t, play, cut)
-					allowed := w.mayDouble(cut)
+					twice, heard := cutOnce(t, play, cut)
+					allowed := all.mayDouble(heard)
 					for _, what := range twice {
 						if !slices.Contains(allowed, what) {
 							t.Errorf("%s came twice", what)
@@ -388,8 +398,8 @@ func cutEverywhere(t *testing.T, play scene, behind, transfers int) {
 		}
 	}
 	t.Cleanup(func() {
-		if !t.Failed() && len(doubled) != len(w) { // else the test does not reach what it is about
-			t.Errorf("only %d of %d transfers were ever doubled: %q", len(doubled), len(w), slices.Sorted(maps.Keys(doubled)))
+		if !t.Failed() && len(doubled) != transfers-behind { // else the test does not reach what it is about
+			t.Errorf("only %d of %d transfers were ever doubled: %q", len(doubled), transfers-behind, slices.Sorted(maps.Keys(doubled)))
 		}
 	})
 }
@@ -403,16 +413,16 @@ func stride(how sim.How) int64 {
 }
 
 // cutOnce makes one call that is cut, and whole ones until all is done.
-func cutOnce(t *testing.T, play scene, cut sim.Cut) (twice []string) {
+func cutOnce(t *testing.T, play scene, cut sim.Cut) (twice []string, heard int64) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
 		x.paths = []sim.Path{{Delay: delay(cut.How), Cut: &cut}}
 		play(x, x.customer())
 		x.serving.Wait()
 		x.finish()
-		twice = x.duplicates()
+		twice, heard = x.duplicates(), x.heard.Load()
 	})
-	return twice
+	return twice, heard
 }
 
 // delay gives a cut that loses what is under way something to lose.

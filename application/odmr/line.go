@@ -124,10 +124,15 @@ func older(a, b *queue.Lease) bool {
 // release gives back what did not get its turn.
 func (l *line) release() {
 	for _, m := range append(l.ahead, &leased{l.heads}) {
-		for _, lease := range m.leases {
-			if lease != nil {
-				lease.Release()
-			}
+		m.release()
+	}
+}
+
+// release gives a message back unchanged.
+func (m *leased) release() {
+	for _, lease := range m.leases {
+		if lease != nil {
+			lease.Release()
 		}
 	}
 }

@@ -68,7 +68,7 @@ func (x *exchange) arrived(subject string) (n int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, a := range x.arrivals {
-		if strings.HasPrefix(a.what, subject+" ") {
+		if strings.HasPrefix(a, subject+" ") {
 			n++
 		}
 	}

@@ -3,7 +3,9 @@ package odmr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -35,8 +37,9 @@ func TestLargeGoesLast(t *testing.T) {
 		order := func() string {
 			var subjects []string
 			for _, a := range x.arrivals {
-				subject, _, _ := strings.Cut(a.what, " ")
-				subjects = append(subjects, subject)
+				if subject, _, _ := strings.Cut(a, " "); !slices.Contains(subjects, subject) { // those whose reply was lost come twice
+					subjects = append(subjects, subject)
+				}
 			}
 			return strings.Join(subjects, " ")
 		}
@@ -95,7 +98,7 @@ func TestDeadSessionIsTakenOver(t *testing.T) {
 		hangUp()
 		<-ended
 		x.finish()
-		if twice := x.duplicates(); len(twice) > 1 { // the message whose reply was lost
+		if twice := x.duplicates(); len(twice) > 3 { // those whose reply was lost
 			t.Errorf("%q came twice", twice)
 		}
 	})
@@ -107,7 +110,7 @@ func (x *exchange) call2() error {
 	return err
 }
 
-// TestProviderStops: the message under way is finished, the next one is not begun, and the customer hears QUIT.
+// TestProviderStops: the messages under way are finished, no other is begun, and the customer hears QUIT.
 func TestProviderStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
@@ -123,8 +126,11 @@ func TestProviderStops(t *testing.T) {
 		go func() { served <- x.provider.Serve(ctx, far) }()
 		c := x.customer()
 		c.Dial = dialTo(near)
+		for i := range 2 * window {
+			x.later(fmt.Sprint("more", i), "a@clinic.example")
+		}
 		report, err := c.Call(context.Background(), nil)
-		if err != nil || report.Messages != 1 {
+		if err != nil || report.Messages == 0 || report.Messages > window+2 {
 			t.Errorf("%d messages, %v", report.Messages, err)
 		}
 		if err := <-served; err != nil {

@@ -45,24 +45,93 @@ func (s *session) reversed(ctx context.Context) error {
 // errQueue says that the fault is ours: the customer hears QUIT all the same.
 var errQueue = errors.New("odmr: queue does not answer")
 
-// send sends all that is due. An error ends the session.
+// window is how many messages are under way at once at most, with SendMany's bound of their octets: the waits of a long link are filled,
+// and no more is in doubt after a cut.
+const window = 64
+
+// send sends all that is due, one message behind the other. An error ends the session.
 func (s *session) send(ctx context.Context, client *smtp.Client) error {
-	line := &line{queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains))}
-	defer line.release()
-	for ctx.Err() == nil {
-		m, err := line.next()
-		if err != nil {
-			return fmt.Errorf("%w: %w", errQueue, err)
+	b := &batch{session: s, client: client, line: &line{
+		queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains)),
+	}}
+	defer b.line.release()
+	if b.next(ctx); b.message == nil {
+		return b.err
+	}
+	s.stage.Store(int32(StateSending))
+	err := client.SendMany(context.WithoutCancel(ctx), func(yield func(smtp.Outgoing) bool) {
+		for ; b.message != nil; b.next(ctx) {
+			if out, ok := b.outgoing(b.message); ok && !yield(out) {
+				return
+			}
 		}
-		if m == nil {
-			return nil
-		}
-		s.stage.Store(int32(StateSending))
-		if err := s.transfer(context.WithoutCancel(ctx), client, m); err != nil {
-			return err
+	}, window)
+	return errors.Join(err, b.err)
+}
+
+// batch is the messages of one send.
+type batch struct {
+	session *session
+	client  *smtp.Client
+	line    *line
+	message *leased // the next; nil: none
+	err     error   // nothing more is to be sent
+	doubt   bool    // there is a message without a reply
+}
+
+func (b *batch) next(ctx context.Context) {
+	b.message = nil
+	if ctx.Err() != nil || b.err != nil {
+		return
+	}
+	var err error
+	if b.message, err = b.line.next(); err != nil {
+		b.err = fmt.Errorf("%w: %w", errQueue, err)
+	}
+}
+
+// outgoing readies a message; ok is false if it stays here.
+func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
+	s, env := b.session, m.envelope()
+	if r, kept := s.tooLarge(b.client, m); kept {
+		b.fail(s.settle(m, same(r, len(env.Recipients)), nextCall))
+		return out, false
+	}
+	body, err := m.leases[0].Open()
+	if err != nil {
+		s.log.Error("message cannot be read", "id", env.ID, "err", err)
+		b.fail(s.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry()))
+		return out, false
+	}
+	source := &source{r: body}
+	return smtp.Outgoing{Envelope: env, Body: source, Size: m.leases[0].Size, Done: func(replies []smtp.Reply) {
+		body.Close()
+		b.done(m, source, replies)
+	}}, true
+}
+
+func (b *batch) fail(err error) { b.err = errors.Join(b.err, err) }
+
+// done settles each recipient of a message by its own reply. Of several in doubt only the first was in the way of what did not come.
+func (b *batch) done(m *leased, source *source, replies []smtp.Reply) {
+	s := b.session
+	lost := !slices.ContainsFunc(replies, func(r smtp.Reply) bool { return r.Code != 0 })
+	switch {
+	case source.err != nil:
+		s.log.Error("message cannot be read", "id", m.leases[0].Envelope.ID, "err", source.err)
+		replies = same(replyUnreadable, len(replies))
+	case lost && b.doubt:
+		m.release()
+		return
+	}
+	b.doubt = b.doubt || lost
+	b.fail(s.settle(m, replies, s.retry()))
+	s.count(m, replies)
+	for _, r := range replies {
+		if r.Code == 421 && b.err == nil {
+			b.fail(fmt.Errorf("%w: %w", errClosing, r))
 		}
 	}
-	return nil
 }
 
 // stay sends what comes the moment it is there, and NOOP in between, until the account's time is over or ctx ends.
@@ -128,36 +197,6 @@ func (s *session) lighten(client *smtp.Client) error {
 
 // errClosing says that the customer has announced that it closes the connection (RFC 5321 §3.8).
 var errClosing = errors.New("odmr: customer is closing the connection")
-
-// transfer sends one message and settles each of its recipients by its own reply. An error ends the session.
-func (s *session) transfer(ctx context.Context, client *smtp.Client, m *leased) error {
-	env := m.envelope()
-	if r, kept := s.tooLarge(client, m); kept {
-		return s.settle(m, same(r, len(env.Recipients)), nextCall)
-	}
-	body, err := m.leases[0].Open()
-	if err != nil {
-		s.log.Error("message cannot be read", "id", env.ID, "err", err)
-		return s.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry())
-	}
-	defer body.Close()
-	source := &source{r: body}
-	replies, err := client.Send(ctx, env, source, m.leases[0].Size)
-	if source.err != nil {
-		s.log.Error("message cannot be read", "id", env.ID, "err", source.err)
-		replies = same(replyUnreadable, len(env.Recipients))
-	}
-	if err = errors.Join(err, s.settle(m, replies, s.retry())); err != nil {
-		return err
-	}
-	s.count(m, replies)
-	for _, r := range replies {
-		if r.Code == 421 {
-			return fmt.Errorf("%w: %w", errClosing, r)
-		}
-	}
-	return nil
-}
 
 // settle ends the leases of a message with what the replies mean, in their order. A recipient without a certain reply is due again
 // at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss. retry is for those refused for now.
