@@ -101,8 +101,8 @@ func (s *sockets) Receive(b []byte) (int, Arrival, error) {
 		if link == nil {
 			continue
 		}
-		direct := s.isOwn(to)
-		return n, Arrival{Link: link, Direct: direct, Source: from.Addr().Unmap(), Own: s.isOwn}, nil
+		relayed := n >= fixedSize && given(addr4(b[24:]))
+		return n, Arrival{Link: link, Direct: s.isOwn(to) && !relayed, Source: from.Addr().Unmap(), Own: s.isOwn}, nil
 	}
 }
 

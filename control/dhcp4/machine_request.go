@@ -23,7 +23,7 @@ func (m *machine) discover(c *asker) Outcome {
 	}
 	o.probing = false
 	if _, rapid := c.Packet.Get(RapidCommit); rapid && m.plan.RapidCommit { // RFC 4039 §3.1
-		return m.grant(c, a, false)
+		return m.grant(c, a, "bound")
 	}
 	out := m.answer(c, Offer, a, m.term(c, a, false))
 	out.Note = "offered"
@@ -72,7 +72,7 @@ func (m *machine) selecting(c *asker, a netip.Addr) Outcome {
 	if !m.usable(c, a) || !m.available(c, a) {
 		return m.refuse(c, "address not available") // RFC 2131 §3.1 (4)
 	}
-	return m.grant(c, a, false)
+	return m.grant(c, a, "bound")
 }
 
 // reboot answers a client in INIT-REBOOT, that wants to know whether the address it remembers is good.
@@ -99,7 +99,7 @@ func (m *machine) reboot(c *asker, a netip.Addr) Outcome {
 	if !correct || !m.usable(c, a) || !m.available(c, a) {
 		return m.refuse(c, "not your address")
 	}
-	return m.grant(c, a, true)
+	return m.grant(c, a, "confirmed")
 }
 
 // extend answers a client in RENEWING or REBINDING.
@@ -119,12 +119,15 @@ func (m *machine) extend(c *asker, a netip.Addr) Outcome {
 	if !mine || !m.usable(c, a) || !m.available(c, a) {
 		return m.refuse(c, "not your address")
 	}
-	return m.grant(c, a, true)
+	if c.Direct {
+		return m.grant(c, a, "renewed")
+	}
+	return m.grant(c, a, "rebound")
 }
 
-// grant binds an address and acknowledges it. RFC 2131 §3.1 (4): the binding is on disk before the DHCPACK is sent.
-func (m *machine) grant(c *asker, a netip.Addr, extend bool) Outcome {
-	term := m.term(c, a, extend)
+// grant binds an address and acknowledges it; note says what for. RFC 2131 §3.1 (4): the binding is on disk before the DHCPACK is sent.
+func (m *machine) grant(c *asker, a netip.Addr, note string) Outcome {
+	term := m.term(c, a, note != "bound")
 	l := c.lease(a)
 	l.Expires = c.now.Add(term + slack)
 	pending, err := m.leases.Bind(l)
@@ -141,7 +144,7 @@ func (m *machine) grant(c *asker, a netip.Addr, extend bool) Outcome {
 	}
 	m.leave(c, a)
 	out := m.answer(c, Ack, a, term)
-	out.Commit, out.Lease, out.Note = pending, l, "bound"
+	out.Commit, out.Lease, out.Note = pending, l, note
 	return out
 }
 

@@ -30,7 +30,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 	start := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	w := &world{t: t, now: start, start: start, link: Link{Name: "eth1", Index: 2, Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}}
 	var err error
-	if w.store, err = lease.Open(lease.Options{FS: sim.NewDisk(), Dir: "leases", Clock: w.clock}); err != nil {
+	if w.store, err = lease.Open(lease.Options{FS: sim.NewDisk(), Dir: "leases", SegmentSize: 64 << 10, Clock: w.clock}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.store.Close() })

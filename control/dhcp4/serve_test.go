@@ -78,7 +78,7 @@ func serve(t *testing.T, cfg Config, p Prober) *service {
 	t.Helper()
 	s := &service{cable: newCable(), t: t, disk: sim.NewDisk(), log: new(bytes.Buffer)}
 	var err error
-	if s.store, err = lease.Open(lease.Options{FS: s.disk, Dir: "leases"}); err != nil {
+	if s.store, err = lease.Open(lease.Options{FS: s.disk, Dir: "leases", SegmentSize: 64 << 10}); err != nil {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
@@ -156,15 +156,6 @@ func TestServe(t *testing.T) {
 		if r := s.reply(); r.Type() != Ack {
 			t.Error(r.Type())
 		}
-		after := s.disk.Afterwards(sim.Synced, 0) // the power fails when the client has its DHCPACK
-		again, err := lease.Open(lease.Options{FS: after, Dir: "leases"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer again.Close()
-		if l, ok := again.Get(lease.Host(netip.MustParseAddr("192.0.2.100"))); !ok || !l.Current(again.Now()) {
-			t.Error("RFC 2131 §3.1: acknowledged and not on disk")
-		}
 		s.in <- []byte("not a packet")
 		s.silence()
 		s.ask(client{mac: 9, giaddr: "10.0.0.1"}.packet(Discover, ""))
@@ -175,6 +166,32 @@ func TestServe(t *testing.T) {
 		}
 		if !strings.Contains(s.log.String(), string(WhyNoSubnet)) || !strings.Contains(s.log.String(), "lease bound") {
 			t.Errorf("log: %s", s.log)
+		}
+	})
+}
+
+// The power fails each time a client has its DHCPACK. RFC 2131 §3.1 (4).
+func TestEveryDHCPACKIsOnDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := oneSubnet()
+		cfg.Subnets[0].Pools[0].Last = netip.MustParseAddr("192.0.2.199")
+		s := serve(t, cfg, nil)
+		defer s.stop()
+		for mac := range byte(40) {
+			s.ask(client{mac: mac}.packet(Discover, ""))
+			offer := s.reply()
+			s.ask(request(offer.YIAddr.String(), mac))
+			if r := s.reply(); r.Type() != Ack || r.YIAddr != offer.YIAddr {
+				t.Fatalf("%v %v", r.Type(), r.YIAddr)
+			}
+			after, err := lease.Open(lease.Options{FS: s.disk.Afterwards(sim.Synced, 0), Dir: "leases", SegmentSize: 64 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if l, ok := after.Get(lease.Host(offer.YIAddr)); !ok || !l.Current(after.Now()) || l.Hardware[5] != mac {
+				t.Errorf("%v: acknowledged and not on disk", offer.YIAddr)
+			}
+			after.Close()
 		}
 	})
 }

@@ -95,7 +95,7 @@ func (w *witness) live() error {
 	}
 	defer w.store.Close()
 	renew := func() error {
-		for range 12 {
+		for range 7 {
 			if err := w.bind(1, 4, "a", 24*time.Hour); err != nil {
 				return err
 			}

@@ -14,10 +14,14 @@ import (
 	"bothy/test/peer"
 )
 
-// noUnicast keeps a client from reaching the server directly, so that it must rebind.
-func noUnicast(t *testing.T, ns string) {
+// unicast lets a client reach the server directly, or not, so that it must rebind: it believes the server at a wrong hardware address.
+func unicast(t *testing.T, ns string, possible bool) {
 	t.Helper()
-	run(t, "ip", "-n", ns, "route", "add", "prohibit", "192.0.2.1/32")
+	if possible {
+		run(t, "ip", "-n", ns, "neigh", "del", "192.0.2.1", "dev", "eth0")
+		return
+	}
+	run(t, "ip", "-n", ns, "neigh", "replace", "192.0.2.1", "lladdr", "02:00:00:00:00:ff", "dev", "eth0", "nud", "permanent")
 }
 
 func TestUdhcpc(t *testing.T) {
@@ -32,11 +36,12 @@ func TestUdhcpc(t *testing.T) {
 	for _, what := range []string{"event=bound", "ip=192.0.2.100", "router=192.0.2.1", "subnet=255.255.255.0", "domain=clinic.example", "opt69=c0000201", "opt70=c000026e", "lease=12"} {
 		l.sees(file, what)
 	}
+	cmd.Process.Signal(syscall.SIGUSR1) // or it waits for 15 seconds
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
 	l.sees(file, "event=renew")
-	noUnicast(t, ns)
+	unicast(t, ns, false)
 	l.said(`"lease rebound" address=192.0.2.100`, 1)
-	run(t, "ip", "-n", ns, "route", "del", "prohibit", "192.0.2.1/32")
+	unicast(t, ns, true)
 	cmd.Process.Signal(syscall.SIGUSR2)
 	l.said(`"lease released" address=192.0.2.100`, 1)
 }
@@ -45,11 +50,12 @@ func TestDhclient(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "dhclient")
 	l := newLab(t)
+	l.cfg.Config.DefaultLease, l.cfg.Config.MinLease = 16*time.Second, 16*time.Second // it repeats itself slowly, and 2 seconds are left for rebinding
 	l.start()
 	ns := l.plug("c", l.srv)
 	script, file := l.hook("dhclient", "$reason", "$new_ip_address")
 	config := filepath.Join(l.dir, "dhclient.conf")
-	if err := os.WriteFile(config, []byte("initial-interval 1;\nalso request smtp-server, pop-server;\n"), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte("initial-interval 1;\nbackoff-cutoff 1;\nalso request smtp-server, pop-server;\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{
@@ -58,13 +64,13 @@ func TestDhclient(t *testing.T) {
 	}
 	cmd, _ := peer.Start(t, "ip", args...)
 	l.said(`"lease bound" address=192.0.2.100`, 1)
-	for _, what := range []string{"event=BOUND", "new_smtp_server=192.0.2.1", "new_pop_server=192.0.2.110", "new_dhcp_lease_time=12", "new_routers=192.0.2.1"} {
+	for _, what := range []string{"event=BOUND", "new_smtp_server=192.0.2.1", "new_pop_server=192.0.2.110", "new_dhcp_lease_time=16", "new_routers=192.0.2.1"} {
 		l.sees(file, what)
 	}
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
-	noUnicast(t, ns)
+	unicast(t, ns, false)
 	l.said(`"lease rebound" address=192.0.2.100`, 1)
-	run(t, "ip", "-n", ns, "route", "del", "prohibit", "192.0.2.1/32")
+	unicast(t, ns, true)
 	end(t, cmd, syscall.SIGKILL) // it remembers its lease: INIT-REBOOT
 	peer.Start(t, "ip", args...)
 	l.said(`"lease confirmed" address=192.0.2.100`, 1)
@@ -81,9 +87,11 @@ func TestDhcpcd(t *testing.T) {
 	l.start()
 	ns := l.plug("c", l.srv)
 	script, file := l.hook("dhcpcd", "$reason", "$new_ip_address")
-	config := filepath.Join(l.dir, "dhcpcd.conf")
-	if err := os.WriteFile(config, []byte("ipv4only\nnoarp\nclientid\npersistent\noption smtp_server, pop_server, domain_name, routers\n"), 0o644); err != nil {
-		t.Fatal(err)
+	config, released := filepath.Join(l.dir, "dhcpcd.conf"), filepath.Join(l.dir, "release.conf")
+	for name, last := range map[string]string{config: "persistent", released: "release"} {
+		if err := os.WriteFile(name, []byte("ipv4only\nnoarp\nclientid\noption smtp_server, pop_server, domain_name, routers\n"+last+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	kept := filepath.Join(l.dir, "kept")
 	if err := os.Mkdir(kept, 0o777); err != nil {
@@ -99,9 +107,13 @@ func TestDhcpcd(t *testing.T) {
 	}
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
 	end(t, cmd, syscall.SIGTERM)
+	args[len(args)-1] = strings.Replace(start, config, released, 1)
 	cmd, _ = peer.Start(t, "ip", args...)
 	l.said(`"lease confirmed" address=192.0.2.100`, 1)
-	cmd.Process.Signal(syscall.SIGALRM)
+	unicast(t, ns, false)
+	l.said(`"lease rebound" address=192.0.2.100`, 1)
+	unicast(t, ns, true)
+	end(t, cmd, syscall.SIGTERM)
 	l.said(`"lease released" address=192.0.2.100`, 1)
 }
 
