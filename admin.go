@@ -138,6 +138,7 @@ func (s *Site) adminUnit(cfg Config) unit {
 
 	var ln net.Listener
 	return unit{
+		stage: ground,
 		open:  func() (err error) { ln, err = admin.Listen(cfg.AdminSocket(), 0o600); return err },
 		shut:  func() { ln.Close() },
 		run:   func(ctx context.Context) error { return server.Serve(ctx, ln) },

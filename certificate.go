@@ -65,6 +65,15 @@ func (c *certificates) server(askClient bool) *tls.Config {
 	return cfg
 }
 
+// client returns the TLS settings of calls in which the certificate may say who we are: the one in force then, at first the given.
+func (c *certificates) client(first *tls.Certificate) *tls.Config {
+	return &tls.Config{
+		MinVersion:           tls.VersionTLS12,
+		Certificates:         []tls.Certificate{*first}, // that there is one
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	}
+}
+
 // ownCA is the file with the CA certificate that clients are given.
 func ownCA(dir string) string { return filepath.Join(dir, "ca.pem") }
 

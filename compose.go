@@ -2,18 +2,18 @@ package site
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"os/user"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"time"
 
 	"bothy/application/authres"
@@ -38,8 +38,10 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 	next := &composition{cfg: cfg, certificate: pair, services: map[string]server{}}
 	s.composeServers(next)
 	units := map[string]unit{}
+	next.ports = map[port]port{}
 	for _, p := range cfg.ports() {
-		units["port "+p.name()] = s.listenUnit(p, cfg.StopGrace)
+		next.ports[p.place()] = p
+		units["port "+p.place().name()] = s.listenUnit(p.place(), cfg.StopGrace)
 	}
 	if err := s.composeMovers(next, units); err != nil {
 		return nil, nil, err
@@ -78,16 +80,11 @@ func (s *Site) composeServers(next *composition) {
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
 
-	// An unchanged provider is kept: it knows which accounts have a session open.
-	if old := s.current.Load(); old != nil && reflect.DeepEqual(old.cfg.ODMR, cfg.ODMR) {
-		next.provider = old.provider
-	} else {
-		next.provider = &odmr.Provider{
-			Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
-			Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
-		}
+	provider := &odmr.Provider{
+		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
+		Sessions: &s.sessions, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
-	add("odmr", smtpBusy, true, next.provider.Serve)
+	add("odmr", smtpBusy, true, provider.Serve)
 
 	reader := &pop3.Server{
 		Hostname: cfg.Hostname, TLS: s.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
@@ -139,16 +136,16 @@ func isUser(name string) bool {
 func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	cfg, log := next.cfg, s.env.Log
 	// The spool's timers, the admin socket and the follower of link events stay as long as the site.
-	units["spool"] = unit{run: s.spool.Run, grace: cfg.StopGrace}
-	units["link events"] = unit{run: s.followLink, grace: cfg.StopGrace}
+	units["spool"] = unit{stage: ground, run: s.spool.Run, grace: cfg.StopGrace}
+	units["link events"] = unit{stage: ground, run: s.followLink, grace: cfg.StopGrace}
 	units["admin"] = s.adminUnit(cfg)
-	units["certificate"] = unit{spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
+	units["certificate"] = unit{stage: ground, spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
 	source, err := cfg.Link.Open(new(net.Dialer).DialContext)
 	if err != nil {
 		return err
 	}
-	units["link"] = unit{spec: cfg.Link, grace: cfg.StopGrace, run: func(ctx context.Context) error {
+	units["link"] = unit{stage: ground, spec: cfg.Link, grace: cfg.StopGrace, run: func(ctx context.Context) error {
 		s.link.SetMetered(cfg.Link.Metered)
 		return s.link.Run(ctx, source)
 	}}
@@ -158,7 +155,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		Delivered: func(account string, id message.ID) { s.event(Event{What: Delivered, ID: id, Recipient: account}) },
 		Log:       log.With("service", "mailbox"), Now: s.env.Now,
 	}
-	units["mailbox"] = unit{spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
+	units["mailbox"] = unit{stage: movers, spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
 
 	keys, err := authres.ReadKeys(cfg.KeyFolder())
 	if err != nil {
@@ -173,7 +170,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	if err != nil {
 		return err
 	}
-	units["relay"] = unit{spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
+	units["relay"] = unit{stage: movers, spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
 
 	if cfg.Fetch.Provider == "" {
 		return nil
@@ -184,7 +181,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	} else {
 		next.customer = &odmr.Customer{
 			Hostname: cfg.Hostname, Config: cfg.Fetch, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
-			TLS:   &tls.Config{Certificates: []tls.Certificate{*next.certificate}, MinVersion: tls.VersionTLS12}, // for EXTERNAL
+			TLS:   s.certs.client(next.certificate), // for EXTERNAL
 			Watch: s.observeCall(), Log: log.With("service", "fetch"), Now: s.env.Now,
 		}
 	}
@@ -193,15 +190,16 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 }
 
 // listensAt reports whether a mail exchanger's address is a port of our own border: mail sent there would come back (RFC 5321 §6.3).
-func (s *Site) listensAt(at netip.AddrPort) bool {
+func (s *Site) listensAt(exchanger netip.AddrPort) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for p, ln := range s.open {
+	now := s.current.Load()
+	for at, ln := range s.open {
 		own, ok := ln.Addr().(*net.TCPAddr)
-		if !ok || p.service != "smtp" || own.Port != int(at.Port()) {
+		if !ok || now.ports[at].service != "smtp" || own.Port != int(exchanger.Port()) {
 			continue
 		}
-		if ip := own.AddrPort().Addr().Unmap(); ip == at.Addr().Unmap() || ip.IsUnspecified() && isOwnAddress(at.Addr()) {
+		if ip := own.AddrPort().Addr().Unmap(); ip == exchanger.Addr().Unmap() || ip.IsUnspecified() && isOwnAddress(exchanger.Addr()) {
 			return true
 		}
 	}
@@ -222,47 +220,56 @@ func isOwnAddress(ip netip.Addr) bool {
 	return false
 }
 
-// listenUnit is one open port.
-func (s *Site) listenUnit(p port, grace time.Duration) unit {
+// listenUnit is one open port, given as its place. It stays open over every reload that listens there, for whichever service.
+func (s *Site) listenUnit(at port, grace time.Duration) unit {
 	var ln net.Listener
 	forget := func() {
 		ln.Close()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.open, p)
+		delete(s.open, at)
 	}
 	return unit{
-		spec: p,
+		spec: at,
 		open: func() (err error) {
-			if p.network == "unix" {
-				ln, err = admin.Listen(p.address, 0o666) // who may reach the directory may submit
+			if at.network == "unix" {
+				ln, err = admin.Listen(at.address, 0o666) // who may reach the directory may submit
 			} else {
-				ln, err = net.Listen(p.network, p.address)
-			}
-			if err != nil {
-				return explainListen(p, err)
+				ln, err = net.Listen(at.network, at.address)
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.open[p] = ln
+			if err != nil {
+				return s.explainListen(at, err)
+			}
+			s.open[at] = ln
 			return nil
 		},
 		shut: forget,
 		run: func(ctx context.Context) error {
 			defer forget()
-			lookup := func() server { return s.current.Load().services[p.service] }
-			return accept(ctx, ln, p.tls, lookup, grace, s.env.Log.With("service", p.service))
+			lookup := func() (server, bool) {
+				now := s.current.Load()
+				p := now.ports[at]
+				return now.services[p.service], p.tls
+			}
+			return accept(ctx, ln, lookup, func() time.Duration { return s.current.Load().cfg.StopGrace }, s.env.Log.With("port", at.address))
 		},
 		grace: grace + time.Second,
 	}
 }
 
-// explainListen adds the way out to what the kernel says.
-func explainListen(p port, err error) error {
+// explainListen adds the way out to what the kernel says. The caller holds mu.
+func (s *Site) explainListen(at port, err error) error {
 	switch {
-	case errors.Is(err, os.ErrPermission):
+	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w; ports below 1024 need root or CAP_NET_BIND_SERVICE", err)
-	case strings.Contains(err.Error(), "address already in use"):
+	case errors.Is(err, syscall.EADDRINUSE):
+		for p := range s.open {
+			if _, number, _ := net.SplitHostPort(p.address); p.network == at.network && strings.HasSuffix(at.address, ":"+number) {
+				return fmt.Errorf("%w; this server holds %s: a change between one address and all of them needs a restart", err, p.address)
+			}
+		}
 		return fmt.Errorf("%w; another program, or another bothy, listens there (see `ss -ltnp`)", err)
 	}
 	return err

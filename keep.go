@@ -20,7 +20,19 @@ type unit struct {
 	// shut gives back what open took when run is never called; nil when there is nothing.
 	shut  func()
 	grace time.Duration // how long a stop may take before the unit is left behind
+	stage stage
 }
+
+// stage is when a unit is stopped at the end: what brings mail in, then what moves it, then what the others stand on.
+type stage int
+
+// The stages, in the order of the stop.
+const (
+	intake stage = iota
+	movers
+	ground
+	stages
+)
 
 // keeper runs named units and converges to what is wanted: one mechanism starts the site, reloads it and stops it.
 type keeper struct {
@@ -41,7 +53,7 @@ func newKeeper(log *slog.Logger) *keeper {
 }
 
 // converge stops the units that are not wanted any more or whose spec changed, and starts the new ones. Everything that can
-// be refused is opened first: on an error nothing has changed.
+// be refused is opened first: on an error nothing has changed. One that does not stop in time is left behind.
 func (k *keeper) converge(want map[string]unit) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -71,12 +83,17 @@ func (k *keeper) converge(want map[string]unit) error {
 		}
 		opened = append(opened, name)
 	}
-	err := k.stop(stale)
+	if err := k.stop(stale); err != nil {
+		k.log.Error("left behind", "err", err)
+	}
 	for _, name := range fresh {
 		k.start(name, want[name])
 	}
-	return err
+	return nil
 }
+
+// errEnded says that a unit came to its end though nobody had told it to.
+var errEnded = errors.New("ended by itself")
 
 func (k *keeper) start(name string, u unit) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,11 +101,16 @@ func (k *keeper) start(name string, u unit) {
 	k.running[name] = r
 	go func() {
 		defer close(r.done)
-		if err := u.run(ctx); err != nil && ctx.Err() == nil {
-			select {
-			case k.failed <- fmt.Errorf("%s: %w", name, err):
-			default:
-			}
+		err := u.run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errEnded
+		}
+		select {
+		case k.failed <- fmt.Errorf("%s: %w", name, err):
+		default: // one is enough to stop the site
 		}
 	}()
 }
@@ -119,13 +141,19 @@ func (k *keeper) stop(names []string) error {
 	return errors.Join(errs...)
 }
 
-// stopAll ends every unit.
+// stopAll ends every unit, stage by stage.
 func (k *keeper) stopAll() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	names := make([]string, 0, len(k.running))
-	for name := range k.running {
-		names = append(names, name)
+	var errs []error
+	for now := range stages {
+		var names []string
+		for name, r := range k.running {
+			if r.unit.stage == now {
+				names = append(names, name)
+			}
+		}
+		errs = append(errs, k.stop(names))
 	}
-	return k.stop(names)
+	return errors.Join(errs...)
 }

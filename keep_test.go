@@ -92,3 +92,54 @@ func TestUnitThatFailsIsReported(t *testing.T) {
 		k.stopAll()
 	})
 }
+
+func TestConvergeLeavesTheStuckBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeper(slog.New(slog.DiscardHandler))
+		release := make(chan struct{})
+		stuck := unit{spec: 1, run: func(context.Context) error { <-release; return nil }, grace: 3 * time.Second}
+		if err := k.converge(map[string]unit{"fetch": stuck}); err != nil {
+			t.Fatal(err)
+		}
+		var events []string
+		if err := k.converge(map[string]unit{"fetch": idle(2, &events, "fetch")}); err != nil {
+			t.Errorf("the change is in force, and yet: %v", err)
+		}
+		close(release)
+		k.stopAll()
+	})
+}
+
+func TestUnitThatEndsByItselfIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeper(slog.New(slog.DiscardHandler))
+		if err := k.converge(map[string]unit{"relay": {run: func(context.Context) error { return nil }, grace: time.Second}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-k.failed; !errors.Is(err, errEnded) {
+			t.Errorf("got %v", err)
+		}
+		k.stopAll()
+	})
+}
+
+func TestStopGoesByStage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var order []string
+		at := func(name string, s stage) unit {
+			return unit{stage: s, grace: time.Minute, run: func(ctx context.Context) error {
+				<-ctx.Done()
+				time.Sleep(time.Second)
+				order = append(order, name)
+				return nil
+			}}
+		}
+		k := newKeeper(slog.New(slog.DiscardHandler))
+		if err := k.converge(map[string]unit{"spool": at("spool", ground), "relay": at("relay", movers), "port": at("port", intake)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.stopAll(); err != nil || !slices.Equal(order, []string{"port", "relay", "spool"}) {
+			t.Errorf("%q, %v", order, err)
+		}
+	})
+}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// port is one address a service listens on. The service itself is looked up for each connection, so that a reload gives
+// port is one address a service listens on. Which service that is, is looked up for each connection, so that a reload gives
 // new connections the new policies while old ones end as they began.
 type port struct {
 	service string // "smtp", "submission", "odmr", "pop3": whose connections these are
@@ -29,7 +29,15 @@ func (p port) shown() string {
 	return p.service
 }
 
-func (p port) name() string { return p.shown() + " " + p.network + " " + p.address }
+// place is what is held open for a port: whatever service moves in there. Ports that the kernel chooses are told apart by their service.
+func (p port) place() port {
+	if zeroPort(p.address) {
+		return p
+	}
+	return port{network: p.network, address: p.address}
+}
+
+func (p port) name() string { return strings.TrimSpace(p.shown() + " " + p.network + " " + p.address) }
 
 // zeroPort reports whether the kernel chooses the port: such an address may stand twice.
 func zeroPort(address string) bool { return strings.HasSuffix(address, ":0") }
@@ -53,8 +61,8 @@ type ListenLimits struct {
 const acceptPause = 100 * time.Millisecond
 
 // accept serves the connections of ln until ctx ends; then it closes ln at once, lets the sessions end by themselves (they see ctx)
-// and closes what is left when grace is over.
-func accept(ctx context.Context, ln net.Listener, useTLS bool, lookup func() server, grace time.Duration, log *slog.Logger) error {
+// and closes what is left when grace is over. lookup says who serves a connection now, and whether TLS comes first.
+func accept(ctx context.Context, ln net.Listener, lookup func() (srv server, tls bool), grace func() time.Duration, log *slog.Logger) error {
 	var sessions sync.WaitGroup
 	open := &connections{conns: map[net.Conn]bool{}, peers: map[netip.Prefix]int{}}
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
@@ -72,7 +80,7 @@ func accept(ctx context.Context, ln net.Listener, useTLS bool, lookup func() ser
 			time.Sleep(acceptPause)
 			continue
 		}
-		srv := lookup()
+		srv, useTLS := lookup()
 		if !open.add(conn, srv.limits) {
 			refuse(conn, srv.refuse)
 			continue
@@ -83,7 +91,7 @@ func accept(ctx context.Context, ln net.Listener, useTLS bool, lookup func() ser
 			answer(ctx, conn, useTLS, srv, log)
 		})
 	}
-	timer := time.AfterFunc(grace, open.closeAll)
+	timer := time.AfterFunc(grace(), open.closeAll)
 	sessions.Wait()
 	timer.Stop()
 	return nil

@@ -41,7 +41,7 @@ func startAccept(t *testing.T, useTLS bool, srv server) (addr string, stop func(
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		accept(ctx, ln, useTLS, func() server { return srv }, 200*time.Millisecond, slog.New(slog.DiscardHandler))
+		accept(ctx, ln, func() (server, bool) { return srv, useTLS }, func() time.Duration { return 200 * time.Millisecond }, slog.New(slog.DiscardHandler))
 	}()
 	return ln.Addr().String(), func() {
 		cancel()

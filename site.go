@@ -52,6 +52,7 @@ type Site struct {
 	throttle  sasl.Throttle // of logins, over all services
 	faults    submission.Faults
 	usage     submission.Usage
+	sessions  odmr.Sessions // of customers, over reloads
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
@@ -65,7 +66,7 @@ type composition struct {
 	cfg         Config
 	certificate *tls.Certificate
 	services    map[string]server
-	provider    *odmr.Provider
+	ports       map[port]port  // by place
 	customer    *odmr.Customer // nil: this site calls nobody
 }
 
@@ -180,6 +181,9 @@ func (s *Site) close() error {
 
 // apply makes cfg the configuration in force, or changes nothing.
 func (s *Site) apply(cfg Config) error {
+	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start (reload:"restart")
+		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
+	}
 	next, units, err := s.compose(cfg)
 	if err != nil {
 		return err
@@ -211,7 +215,9 @@ func (s *Site) ports() Ports {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ports := Ports{}
-	for p, ln := range s.open {
+	now := s.current.Load()
+	for at, ln := range s.open {
+		p := now.ports[at]
 		ports[p.shown()] = append(ports[p.shown()], ln.Addr().String())
 	}
 	return ports

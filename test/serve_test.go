@@ -2,6 +2,7 @@ package test
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
@@ -191,6 +192,43 @@ func TestReload(t *testing.T) {
 	s.Process.Signal(syscall.SIGTERM)
 	if code := s.ended(t); code != 0 {
 		t.Errorf("exit %d", code)
+	}
+}
+
+// TestReloadMovesServices: a port may change its service and its TLS; what needs a restart stays as it was, whole.
+func TestReloadMovesServices(t *testing.T) {
+	smtp, submission := peer.FreePort(t), peer.FreePort(t)
+	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten = [%q]\n", smtp, submission))
+	peer.WaitPort(t, smtp)
+	dir := filepath.Dir(s.file)
+	dial(t, submission).say(t, "250", "EHLO a.example")
+
+	s.write(t, fmt.Sprintf("data = %q\nhostname = \"other.light.example\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten_tls = [%q]\n", filepath.Join(dir, "other"), smtp, submission))
+	s.Process.Signal(syscall.SIGHUP)
+	peer.Eventually(t, 5*time.Second, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
+	secured, err := tls.Dial("tcp", submission, &tls.Config{InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatalf("the submission port does not begin with TLS: %v", err)
+	}
+	defer secured.Close()
+	secured.SetDeadline(time.Now().Add(5 * time.Second))
+	if line, err := bufio.NewReader(secured).ReadString('\n'); err != nil || !strings.HasPrefix(line, "220 mx.light.example") {
+		t.Errorf("submission over TLS greets with %q, %v", line, err)
+	}
+	conn, err := net.Dial("tcp", smtp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if line, _ := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "220 mx.light.example") {
+		t.Errorf("the hostname changed without a restart: %q", line)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "other")); err == nil {
+		t.Error("the new data directory was used without a restart")
+	}
+	s.write(t, fmt.Sprintf("data = %q\nhostname = \"mx.light.example\"\n", filepath.Join(dir, "data")))
+	if out, code := peer.Run(t, "", program, "status", "--config", s.file); code != 0 {
+		t.Errorf("bothy status: exit %d\n%s", code, out)
 	}
 }
 

@@ -105,10 +105,12 @@ func fetchmailrc(d *demo) string {
 		port, ship.Account, ship.Password, strings.Join(ship.Domains, ","), strings.Replace(d.outside.address(), ":", "/", 1))
 }
 
-// jsonLines writes for a script: an object a line, "event" its first member.
+// jsonLines writes for a script: an object a line, "event" its first member, the first line "ready".
 type jsonLines struct {
-	mu  sync.Mutex
-	out io.Writer
+	mu    sync.Mutex
+	out   io.Writer
+	begun bool
+	early []any // what happened before everything was ready
 }
 
 // services of one half, host:port each.
@@ -133,11 +135,26 @@ func servicesOf(h *half) services {
 func (j *jsonLines) print(v any) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if !j.begun {
+		j.early = append(j.early, v)
+		return
+	}
 	json.NewEncoder(j.out).Encode(v)
 }
 
+// begin writes the first line and then what was early.
+func (j *jsonLines) begin(v any) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	lines := json.NewEncoder(j.out)
+	for _, v := range append([]any{v}, j.early...) {
+		lines.Encode(v)
+	}
+	j.begun, j.early = true, nil
+}
+
 func (j *jsonLines) ready(d *demo) {
-	j.print(struct {
+	j.begin(struct {
 		Event     string            `json:"event"`
 		CA        string            `json:"ca"`
 		Provider  services          `json:"provider"`
