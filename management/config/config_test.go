@@ -435,6 +435,42 @@ func TestPeek(t *testing.T) {
 	}
 }
 
+// What Load finds wrong with files that the configuration names, Peek does not look at.
+func TestCheckFiles(t *testing.T) {
+	file := write(t, filepath.Join(t.TempDir(), "bothy.toml"), "ca = 'none.pem'\n", 0o600)
+	var a authority
+	if err := Peek(file, &a); err != nil {
+		t.Error(err)
+	}
+	if err := Load(file, &a); err == nil || !strings.HasSuffix(err.Error(), ":1:6: ca: none") {
+		t.Errorf("got %v", err)
+	}
+}
+
+type authority struct{ CA string }
+
+func (*authority) CheckFiles(report func(string, error)) { report("ca", errors.New("none")) }
+
+// What a broken line was to say is not checked as if it were empty.
+func TestCheckBroken(t *testing.T) {
+	var r routes
+	_, err := load("f", []byte("via = clinic.example\n"), &r, secrets{})
+	if want := `f:1:7: via: not a value; text stands in quotes: via = "..."`; err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A type that reads itself has words of its own for what it does not know; those of oneof are better.
+func TestOneofText(t *testing.T) {
+	var v struct {
+		Level level `oneof:"info debug"`
+	}
+	_, err := load("f", []byte("level = 'inof'\n"), &v, secrets{})
+	if want := `f:1:9: level: wants one of "info", "debug", not "inof"; did you mean "info"?`; err == nil || err.Error() != want {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A check names the key it means; the error stands where that key does.
 func TestCheckPlace(t *testing.T) {
 	var r routes

@@ -33,7 +33,7 @@ func (d *decoder) section(v reflect.Value, n *node, at string) {
 	if n != nil {
 		d.unknown(keys, n, at)
 	}
-	if len(d.errs) == errs {
+	if len(d.errs) == errs && !d.broken {
 		d.check(v, n, at)
 	}
 }
@@ -171,6 +171,10 @@ func (d *decoder) scalar(k *key, v reflect.Value, n *node, at string) {
 		return
 	}
 	if err := k.setText(v, n.value); err != nil {
+		if len(k.oneof) > 0 {
+			d.notOneOf(k, n, at)
+			return
+		}
 		what := fmt.Sprintf("wants %s, not %s", f, k.shown(n))
 		if err != errForm {
 			what = fmt.Sprintf("%s: %v", k.shown(n), err)
@@ -192,11 +196,7 @@ func (d *decoder) bounds(k *key, v reflect.Value, n *node, at string) {
 		return
 	}
 	if len(k.oneof) > 0 && shapeOf(k.typ) == scalar {
-		hint := ""
-		if near := closest(n.value, k.oneof); near != "" && !k.secret {
-			hint = "did you mean " + quote(near) + "?"
-		}
-		d.fail(n.at, at, "wants "+k.form().String()+", not "+k.shown(n), hint)
+		d.notOneOf(k, n, at)
 		return
 	}
 	what := k.measured(v, n) + " is " + err.Error()
@@ -204,6 +204,14 @@ func (d *decoder) bounds(k *key, v reflect.Value, n *node, at string) {
 		what += k.source()
 	}
 	d.fail(n.at, at, what, "")
+}
+
+func (d *decoder) notOneOf(k *key, n *node, at string) {
+	hint := ""
+	if near := closest(n.value, k.oneof); near != "" && !k.secret {
+		hint = "did you mean " + quote(near) + "?"
+	}
+	d.fail(n.at, at, "wants "+k.form().String()+", not "+k.shown(n), hint)
 }
 
 // measured names what a bound was compared with.
@@ -287,30 +295,36 @@ func (k *key) shown(n *node) string {
 	return n.literal()
 }
 
-// check asks the struct itself, if it has something to say.
+// check asks the struct itself, if it has something to say; of the files that it names only where secrets are read too.
 func (d *decoder) check(v reflect.Value, n *node, at string) {
 	here := position{1, 1}
 	if n != nil {
 		here = n.key
 	}
+	report := func(key string, err error) {
+		where, full := here, at
+		if key != "" {
+			full = strings.TrimPrefix(at+"."+key, ".")
+		}
+		if found := n.find(key); found != nil {
+			where = found.at
+		}
+		d.fail(where, full, err.Error(), "")
+	}
 	switch c := v.Addr().Interface().(type) {
 	case interface {
 		CheckConfig(report func(key string, err error))
 	}:
-		c.CheckConfig(func(key string, err error) {
-			where, full := here, at
-			if key != "" {
-				full = strings.TrimPrefix(at+"."+key, ".")
-			}
-			if found := n.find(key); found != nil {
-				where = found.at
-			}
-			d.fail(where, full, err.Error(), "")
-		})
+		c.CheckConfig(report)
 	case interface{ Check() error }:
 		if err := c.Check(); err != nil {
 			d.fail(here, at, err.Error(), "")
 		}
+	}
+	if c, ok := v.Addr().Interface().(interface {
+		CheckFiles(report func(key string, err error))
+	}); ok && !d.secrets.peek {
+		c.CheckFiles(report)
 	}
 }
 

@@ -19,6 +19,7 @@
 // A field may be a bool, an integer, a float, a string, a [time.Duration], a [net/netip] Addr, AddrPort or Prefix, anything else that is
 // an encoding.TextUnmarshaler, a struct, a pointer to one (absent from the file: nil), and lists and maps by string of all these.
 // A struct that has CheckConfig(report func(key string, err error)) or Check() error on its pointer is asked once its fields are good.
+// CheckFiles, of the same form, is for what only a look at other files tells; [Peek], whose callers may not read them, does not ask it.
 //
 // The path of one file: wire.go turns octets into a tree whose every node knows its line and column, schema.go turns the struct into
 // keys, decode.go lays the one upon the other and collects every error, load.go hands over a whole struct or nothing. print.go,
