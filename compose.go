@@ -49,6 +49,9 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 	return next, units, nil
 }
 
+// maxHold is how far ahead people may ask for a message to be sent (RFC 4865 §4).
+const maxHold = 30 * 24 * time.Hour
+
 // composeServers makes what answers connections.
 func (s *Site) composeServers(next *composition) {
 	cfg, log := next.cfg, s.env.Log
@@ -60,7 +63,7 @@ func (s *Site) composeServers(next *composition) {
 
 	border := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false),
-		Policy: s.router.Border(), Accept: accept, Limits: cfg.SMTP.Limits, Log: log.With("service", "smtp"), Now: s.env.Now,
+		Offer: smtp.Offer{Limits: true, DSN: true}, Policy: s.router.Border(), Accept: accept, Limits: cfg.SMTP.Limits, Log: log.With("service", "smtp"), Now: s.env.Now,
 	}
 	add("smtp", smtpBusy, false, overSMTP(border))
 
@@ -74,8 +77,8 @@ func (s *Site) composeServers(next *composition) {
 	})
 	submit := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: s.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
-		Auth:   s.logins(cfg, cfg.Submission.Mechanisms),
-		Policy: agent, Accept: agent, PolicyAuthorizes: true,
+		Auth:  s.logins(cfg, cfg.Submission.Mechanisms),
+		Offer: smtp.Offer{Limits: true, DSN: true, FutureRelease: maxHold}, Policy: agent, Accept: agent, PolicyAuthorizes: true,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "submission"), Now: s.env.Now,
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
@@ -100,7 +103,7 @@ func (s *Site) composeServers(next *composition) {
 	})
 	local := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, Identify: localUser,
-		Policy: trusting, Accept: trusting,
+		Offer: smtp.Offer{Limits: true, DSN: true, FutureRelease: maxHold}, Policy: trusting, Accept: trusting,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "local"), Now: s.env.Now,
 	}
 	add("local", smtpBusy, false, overSMTP(local))
@@ -151,7 +154,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	}}
 
 	deliverer := &mailbox.Deliverer{
-		Queue: s.spool, Store: s.boxes, Directory: s.directory, Deliveries: cfg.Mailbox.Deliveries,
+		Queue: s.spool, Store: s.boxes, Directory: s.directory, Last: s.directory.Last, Deliveries: cfg.Mailbox.Deliveries,
 		Delivered: func(account string, id message.ID) { s.event(Event{What: Delivered, ID: id, Recipient: account}) },
 		Log:       log.With("service", "mailbox"), Now: s.env.Now,
 	}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"bothy/application/directory"
@@ -54,9 +57,11 @@ func (c *tryCmd) Run(ctx context.Context, std stdio) error {
 	defer cleanup()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var show teller = &prose{out: std.out, start: time.Now()}
+	signal.Ignore(syscall.SIGPIPE) // a reader who leaves ends the demo, and its directory is removed
+	out := watchedWriter{std.out, cancel}
+	var show teller = &prose{out: out, start: time.Now()}
 	if c.JSON {
-		show = &jsonLines{out: std.out}
+		show = &jsonLines{out: out}
 	}
 	d, err := newDemo(dir, show)
 	if err != nil {
@@ -74,6 +79,20 @@ func (c *tryCmd) Run(ctx context.Context, std stdio) error {
 	}
 	cancel()
 	return errors.Join(err, d.stopped())
+}
+
+// watchedWriter tells when nobody reads any more.
+type watchedWriter struct {
+	io.Writer
+	gone func()
+}
+
+func (w watchedWriter) Write(b []byte) (int, error) {
+	n, err := w.Writer.Write(b)
+	if err != nil {
+		w.gone()
+	}
+	return n, err
 }
 
 // dataDir is where the demo lives, and how it is removed.
