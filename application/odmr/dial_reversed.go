@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"bothy/application/message"
@@ -68,7 +69,9 @@ type gate struct {
 }
 
 var (
-	replyRelay   = smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "we take mail for our own domains only"}
+	replyRelay = smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 1}, Text: "we take mail for our own domains only"}
+	// The provider keeps it: somebody means to have accounts there, and nobody else takes that mail (RFC 5321 §6.1).
+	replyEmpty   = smtp.Reply{Code: 450, Enhanced: [3]int{4, 1, 1}, Text: "no account in this domain yet"}
 	replyUnknown = smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such recipient here"}
 )
 
@@ -87,7 +90,9 @@ func (g gate) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *
 		return nil
 	case len(g.domains) > 0 && !slices.Contains(g.domains, a.Domain), len(g.domains) == 0 && !local:
 		return replyRelay
-	case local && len(g.recipients.Resolve(to.Address)) == 0:
+	case g.recipients != nil && !local: // taken, it would only go back to the provider
+		return replyEmpty
+	case local && !strings.EqualFold(a.Local, "postmaster") && len(g.recipients.Resolve(to.Address)) == 0: // RFC 5321 §4.5.1
 		return replyUnknown
 	}
 	return nil

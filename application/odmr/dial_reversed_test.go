@@ -1,0 +1,41 @@
+package odmr
+
+import (
+	"errors"
+	"testing"
+
+	"bothy/application/message"
+	"bothy/application/smtp"
+)
+
+// TestGate: what the site would only send back to the provider is not taken from it (RFC 5321 §6.1).
+func TestGate(t *testing.T) {
+	here := mailboxes{"keeper@clinic.example": true}
+	for _, c := range []struct {
+		asked []string
+		to    string
+		want  string
+	}{
+		{[]string{"clinic.example", "lab.example"}, "keeper@clinic.example", ""},
+		{[]string{"clinic.example", "lab.example"}, "nobody@clinic.example", "550 5.1.1"},
+		{[]string{"clinic.example", "lab.example"}, "PostMaster@clinic.example", ""},
+		{[]string{"clinic.example", "lab.example"}, "doctor@lab.example", "450 4.1.1"},
+		{[]string{"clinic.example", "lab.example"}, "postmaster@lab.example", "450 4.1.1"},
+		{[]string{"clinic.example"}, "doctor@lab.example", "550 5.7.1"},
+		{nil, "keeper@clinic.example", ""},
+		{nil, "doctor@lab.example", "550 5.7.1"},
+	} {
+		a, err := message.ParseAddress(c.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		err = gate{c.asked, here, func() {}}.Rcpt(t.Context(), nil, nil, &message.Recipient{Address: a})
+		if reply, ok := errors.AsType[smtp.Reply](err); ok {
+			got = reply.Error()[:9]
+		}
+		if got != c.want {
+			t.Errorf("asked for %q, %s: %v, want %q", c.asked, c.to, err, c.want)
+		}
+	}
+}
