@@ -163,7 +163,7 @@ func (k *call) look() {
 		limit = patience
 	}
 	if left := limit - time.Since(k.heard()); left > 0 {
-		k.lull.Reset(left)
+		k.lull.Reset(min(left, lull)) // by then the message may be through
 		return
 	}
 	if k.quiet.IsZero() {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestFetchmail(t *testing.T) {
 		t.Run(fmt.Sprintf("tls=%v", useTLS), func(t *testing.T) {
 			spool := openSpool(t, sim.NewDisk(), providerRouter)
 			in := &intake{}
-			f := &fetchmail{provider: listenProvider(t, spool, useTLS), sink: listenSink(t, in), tls: useTLS, password: "s3cret-odmr"}
+			f := &fetchmail{provider: listenProvider(t, spool, useTLS, directory.Customer{}), sink: listenSink(t, in), tls: useTLS, password: "s3cret-odmr"}
 
 			long := strings.Repeat(strings.Repeat("long lines and many of them ", 3)+"\r\n", 3000)
 			for _, m := range []string{"one\r\n\r\n.dot\r\n", "two\r\n\r\n8bit \xc3\xa9\xff\r\n", "three\r\n\r\n" + long} {
@@ -71,6 +72,36 @@ func TestFetchmail(t *testing.T) {
 				t.Errorf("%d recipients wait for the other customer, want 3", all)
 			}
 		})
+	}
+}
+
+// TestFetchmailIsPushed: it knows nothing of sessions that linger or of answers held back, and gets its mail at once all the same.
+func TestFetchmailIsPushed(t *testing.T) {
+	if _, err := exec.LookPath("fetchmail"); err != nil {
+		if os.Getenv("BOTHY_PEERS") == "required" {
+			t.Fatal("fetchmail is missing")
+		}
+		t.Skip("fetchmail is missing")
+	}
+	for name, c := range map[string]directory.Customer{
+		"linger": {Linger: time.Hour}, "long poll": {LongPoll: 5 * time.Second},
+	} {
+		for _, useTLS := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s tls=%v", name, useTLS), func(t *testing.T) {
+				spool := openSpool(t, sim.NewDisk(), providerRouter)
+				in := &intake{}
+				f := &fetchmail{provider: listenProvider(t, spool, useTLS, c), sink: listenSink(t, in), tls: useTLS, password: "s3cret-odmr"}
+				var posting sync.WaitGroup
+				posting.Go(func() {
+					time.Sleep(500 * time.Millisecond)
+					send(t, spool, "a@sender.example", "Subject: push\r\n\r\n", "joe@clinic.example")
+				})
+				defer posting.Wait()
+				if exit, out := f.run(t); exit != 0 || len(in.messages) != 1 {
+					t.Errorf("exit %d, %d messages\n%s", exit, len(in.messages), out)
+				}
+			})
+		}
 	}
 }
 
@@ -127,7 +158,8 @@ func (accounts) Certificate(context.Context, *x509.Certificate) (string, error) 
 	return "", sasl.ErrCredentials
 }
 
-func listenProvider(t *testing.T, spool *queue.Spool, useTLS bool) net.Addr {
+func listenProvider(t *testing.T, spool *queue.Spool, useTLS bool, c directory.Customer) net.Addr {
+	c.Account, c.Domains = "customer1", []string{"clinic.example", "clinic.example.net"}
 	v, err := sasl.NewVerifier("customer1", "s3cret-odmr", 4096)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +170,7 @@ func listenProvider(t *testing.T, spool *queue.Spool, useTLS bool) net.Addr {
 		Auth: &sasl.Authenticator{
 			Accounts: accounts{v}, Hostname: "odmr.provider.example", Allowed: []string{sasl.SCRAMSHA256, sasl.PLAIN, sasl.CRAMMD5},
 		},
-		Directory: customers{"customer1": directory.Customer{Account: "customer1", Domains: []string{"clinic.example", "clinic.example.net"}}},
+		Directory: customers{"customer1": c}, Config: ProviderConfig{NoopInterval: 100 * time.Millisecond},
 	}
 	return listen(t, useTLS, func(c net.Conn) { _ = p.Serve(context.Background(), c) })
 }

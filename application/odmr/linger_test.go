@@ -291,6 +291,23 @@ func TestFetchWithoutRun(t *testing.T) {
 	})
 }
 
+// TestFetchOverThinLink: a message that takes its time delays the end of a call by no more than it takes.
+func TestFetchOverThinLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := emptyExchange(t)
+		x.lingering(24 * time.Hour)
+		x.later("large", "a@clinic.example")
+		x.post(letter{"huge", strings.Repeat(strings.Repeat("x", 62)+"\r\n", 160), []string{"a@clinic.example"}})
+		start := time.Now()
+		x.paths = []sim.Path{{Rate: 1000}}
+		report, err := x.customer().Call(t.Context(), nil)
+		if took := time.Since(start); err != nil || report.Messages != 2 || took < 10*time.Second || took > 25*time.Second {
+			t.Errorf("%+v, %v after %v", report, err, took)
+		}
+		x.serving.Wait()
+	})
+}
+
 // TestFetchBeginsWhatRunKeeps: a call made between two of Run's is kept by it when it lingers.
 func TestFetchBeginsWhatRunKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -115,10 +115,14 @@ func TestProvider(t *testing.T) {
 				"hasty":      {Account: "hasty", Domains: []string{"clinic.example"}, MinInterval: 5 * time.Minute, LastContact: time.Now().Add(-time.Minute)},
 				"busy":       {Account: "busy", Domains: []string{"clinic.example"}},
 				"lonely":     {Account: "lonely", Domains: []string{"lonely.example"}, EmptyTurns: true},
+				"patient":    {Account: "patient", Domains: []string{"lonely.example"}, Linger: time.Hour},
+				"poller":     {Account: "poller", Domains: []string{"lonely.example"}, LongPoll: 20 * time.Millisecond},
 			},
 		}
 		takeSeat(t, p, "busy")
 		switch {
+		case strings.HasPrefix(name, "linger"):
+			p.Config.NoopInterval = 5 * time.Millisecond
 		case name == "network":
 			p.Config.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 		case strings.Contains(name, "tls") && name != "starttls-offered-again":
