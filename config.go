@@ -1,10 +1,16 @@
 package site
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"bothy/application/dsn"
@@ -25,7 +31,7 @@ import (
 type Config struct {
 	Hostname  string        `doc:"This server's name, in greetings, trace fields and its own certificate (RFC 5321 §2.3.5: a fully qualified domain name)." required:"true" example:"mail.clinic.example" reload:"restart"`
 	Data      string        `doc:"Directory of everything that lasts: spool, mailboxes, directory, own certificate, sockets." default:"/var/lib/bothy" reload:"restart"`
-	LogLevel  slog.Level    `doc:"What is logged: debug, info, warn or error." default:"info" example:"info"`
+	LogLevel  slog.Level    `doc:"What is logged: debug, info, warn or error." default:"info" oneof:"debug info warn error"`
 	StopGrace time.Duration `doc:"At a stop, how long sessions may finish the message they are in." default:"10s" min:"1s" max:"10m"`
 
 	TLS         TLSConfig           `toml:"tls" doc:"The certificate of all services."`
@@ -51,8 +57,14 @@ type SMTPConfig struct {
 
 // CheckConfig reports what is wrong with cfg beyond its services' own checks, by key.
 func (cfg *Config) CheckConfig(report func(key string, err error)) {
-	if _, err := message.ParseAddress("postmaster@" + cfg.Hostname); err != nil {
+	switch _, err := message.ParseAddress("postmaster@" + cfg.Hostname); {
+	case err != nil:
 		report("hostname", fmt.Errorf("%q is not a domain name", cfg.Hostname))
+	case !strings.Contains(cfg.Hostname, ".") && cfg.Hostname != "localhost": // RFC 5321 §2.3.5
+		report("hostname", fmt.Errorf("%q is not fully qualified: give it whole, such as %q", cfg.Hostname, cfg.Hostname+".clinic.example"))
+	}
+	if cfg.Data == "" {
+		report("data", errors.New("names no directory: give one such as \"/var/lib/bothy\""))
 	}
 	if (cfg.TLS.Certificate == "") != (cfg.TLS.Key == "") {
 		report("tls.key", errors.New("certificate and key go together"))
@@ -61,13 +73,55 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 		report("relay.username", errors.New("there is no smarthost to log in at: set route.smarthost"))
 	}
 	seen := map[string]string{}
-	for _, p := range cfg.ports() {
-		if other, ok := seen[p.address]; ok && p.address != "" {
-			report(p.service, fmt.Errorf("%s is listened on twice, also for %s", p.address, other))
+	for _, l := range cfg.listens() {
+		for i, address := range l.addresses {
+			key := fmt.Sprintf("%s[%d]", l.key, i+1)
+			if err := checkListen(address); err != nil {
+				report(key, err)
+			} else if other, twice := seen[address]; twice {
+				report(key, fmt.Errorf("%s is listened on twice, also for %s", address, other))
+			}
+			if !zeroPort(address) {
+				seen[address] = l.key
+			}
 		}
-		if !zeroPort(p.address) {
-			seen[p.address] = p.service
+	}
+}
+
+// checkListen reports why nobody can listen at address.
+func checkListen(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return fmt.Errorf("%q is not host:port or :port", address)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q: the port is neither a number up to 65535 nor the name of a service", address)
+	}
+	if _, err := netip.ParseAddr(host); host == "" || err == nil {
+		return nil
+	}
+	if _, err := message.ParseAddress("postmaster@" + host); err != nil || strings.Trim(host, "0123456789.") == "" {
+		return fmt.Errorf("%q: the host is neither an IP address nor a name", address)
+	}
+	return nil
+}
+
+// CheckFiles reports what is wrong with the files that cfg names, by key. Only the server need be able to read them.
+func (cfg *Config) CheckFiles(report func(key string, err error)) {
+	if cfg.TLS.Certificate != "" && cfg.TLS.Key != "" {
+		if _, err := readCertificate(cfg.TLS.Certificate); err != nil {
+			report("tls.certificate", err)
+		} else if _, err := tls.LoadX509KeyPair(cfg.TLS.Certificate, cfg.TLS.Key); err != nil {
+			report("tls.key", err)
 		}
+	}
+	if cfg.Fetch.CAFile == "" {
+		return
+	}
+	if pem, err := os.ReadFile(cfg.Fetch.CAFile); err != nil {
+		report("fetch.ca_file", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		report("fetch.ca_file", fmt.Errorf("no certificate in %s", cfg.Fetch.CAFile))
 	}
 }
 
@@ -88,20 +142,33 @@ func (cfg *Config) CAFile() string { return ownCA(cfg.tlsDir()) }
 
 func (cfg *Config) tlsDir() string { return filepath.Join(cfg.Data, "tls") }
 
+// listening is one list of addresses.
+type listening struct {
+	key       string // of the configuration
+	service   string
+	tls       bool
+	addresses []string
+}
+
+func (cfg *Config) listens() []listening {
+	return []listening{
+		{"smtp.listen", "smtp", false, cfg.SMTP.Listen},
+		{"submission.listen", "submission", false, cfg.Submission.Listen},
+		{"submission.listen_tls", "submission", true, cfg.Submission.ListenTLS},
+		{"odmr.listen", "odmr", false, cfg.ODMR.Listen},
+		{"odmr.listen_tls", "odmr", true, cfg.ODMR.ListenTLS},
+		{"pop3.listen", "pop3", false, cfg.POP3.Listen},
+		{"pop3.listen_tls", "pop3", true, cfg.POP3.ListenTLS},
+	}
+}
+
 // ports are all addresses to listen on.
 func (cfg *Config) ports() []port {
 	var ports []port
-	add := func(service string, tls bool, addresses []string) {
-		for _, a := range addresses {
-			ports = append(ports, port{service: service, network: "tcp", address: a, tls: tls})
+	for _, l := range cfg.listens() {
+		for _, a := range l.addresses {
+			ports = append(ports, port{service: l.service, network: "tcp", address: a, tls: l.tls})
 		}
 	}
-	add("smtp", false, cfg.SMTP.Listen)
-	add("submission", false, cfg.Submission.Listen)
-	add("submission", true, cfg.Submission.ListenTLS)
-	add("odmr", false, cfg.ODMR.Listen)
-	add("odmr", true, cfg.ODMR.ListenTLS)
-	add("pop3", false, cfg.POP3.Listen)
-	add("pop3", true, cfg.POP3.ListenTLS)
 	return append(ports, port{service: "local", network: "unix", address: cfg.SubmitSocket()})
 }

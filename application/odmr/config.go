@@ -33,13 +33,6 @@ func (cfg *ProviderConfig) CheckConfig(report func(key string, err error)) {
 	if cfg.NoopInterval >= 5*time.Minute {
 		report("noop_interval", errors.New("customers end a session in which nothing comes for 5 minutes (RFC 5321 §4.5.3.2.7)"))
 	}
-	for key, addrs := range map[string][]string{"listen": cfg.Listen, "listen_tls": cfg.ListenTLS} {
-		for _, a := range addrs {
-			if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
-				report(key, fmt.Errorf("%q is not host:port or :port", a))
-			}
-		}
-	}
 }
 
 // admits reports whether a peer may call.
@@ -93,6 +86,8 @@ type CustomerConfig struct {
 func (cfg *CustomerConfig) CheckConfig(report func(key string, err error)) {
 	if host, port, err := net.SplitHostPort(cfg.Provider); cfg.Provider != "" && (err != nil || host == "" || port == "") {
 		report("provider", fmt.Errorf("%q is not host:port", cfg.Provider))
+	} else if n, err := net.LookupPort("tcp", port); err != nil || n == 0 && port != "" {
+		report("provider", fmt.Errorf("%q: the port is neither a number from 1 to 65535 nor the name of a service", cfg.Provider))
 	}
 	switch cfg.TLS {
 	case "", "required", "implicit", "none":

@@ -64,6 +64,8 @@ func TestLane(t *testing.T) {
 		want    queue.Lane
 	}{
 		{direct, message.Address{Local: "Postmaster"}, "mailbox/mx.light.example"},
+		{direct, message.Address{Local: "root", Domain: "MX.Light.example"}, "mailbox/mx.light.example"},
+		{hub, message.Address{Local: "postmaster", Domain: "mx.light.example"}, "mailbox/mx.light.example"}, // never to a smarthost
 		{direct, message.Address{Local: "keeper", Domain: "light.example"}, "mailbox/light.example"},
 		{direct, message.Address{Local: "keeper", Domain: "bücher.example"}, "mailbox/xn--bcher-kva.example"},
 		{direct, message.Address{Local: "nurse", Domain: "ward.clinic.example"}, "odmr/ward.clinic.example"},
@@ -131,6 +133,9 @@ func TestConfig(t *testing.T) {
 		{Config{LAN: map[string]string{"a.example": "b"}}, []string{`lan."a.example"`}},
 		{Config{Smarthost: ":587"}, []string{"smarthost"}},
 		{Config{Smarthost: "2001:db8::1"}, []string{"smarthost"}},
+		{Config{Smarthost: "a.example:submission"}, nil},
+		{Config{Smarthost: "a.example:smtpx"}, []string{"smarthost"}},
+		{Config{Smarthost: "a.example:0", SmarthostFallback: []string{"b.example:65536"}}, []string{"smarthost", "smarthost_fallback"}},
 		{Config{Via: map[string]string{"*.a.example": "b.example:25"}}, []string{`via."*.a.example"`}},
 		{Config{Via: map[string]string{"a.example": "b.example"}}, []string{`via."a.example"`}},
 		{Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, []string{"relay_from"}},
@@ -173,6 +178,8 @@ func TestBorder(t *testing.T) {
 		{stranger, "postMaster", "light.example", ok},
 		{stranger, "anyone", "clinic.example", ok},
 		{stranger, "postmaster", "clinic.example", ok},
+		{stranger, "postmaster", "mx.light.example", ok},
+		{stranger, "root", "mx.light.example", unknown},
 		{stranger, "postmaster", "far.example", denied},
 		{stranger, "victim", "far.example", denied},
 		{stranger, "victim", "[198.51.100.1]", denied},
@@ -255,5 +262,20 @@ func TestRefusalsHelpAHuman(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), words) {
 			t.Errorf("%s: %v lacks %q", domain, err, words)
 		}
+	}
+}
+
+// heldHost is a directory in which the server's own name is a customer's.
+type heldHost struct{ house }
+
+func (heldHost) Held(domain string) (string, bool) { return "clinic", domain == "mx.light.example" }
+
+func TestHostnameHeld(t *testing.T) {
+	r, err := New("mx.light.example", heldHost{}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Lane(nil, &message.Recipient{Address: message.Address{Local: "a", Domain: "mx.light.example"}}); got != "odmr/mx.light.example" {
+		t.Errorf("goes to %s", got)
 	}
 }

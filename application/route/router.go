@@ -75,6 +75,9 @@ func checkHop(hop string) error {
 	if err != nil || host == "" || port == "" {
 		return fmt.Errorf("%q is not host:port, such as \"mail.provider.example:587\"", hop)
 	}
+	if n, err := net.LookupPort("tcp", port); err != nil || n == 0 {
+		return fmt.Errorf("%q: the port is neither a number from 1 to 65535 nor the name of a service", hop)
+	}
 	return nil
 }
 
@@ -88,7 +91,7 @@ func (cfg *Config) Smarthosts() []string {
 
 // Router names the lane of each recipient; it is a queue.Router. The first of these that fits decides:
 //
-//  1. no domain: <postmaster> of this server (RFC 5321 §4.5.1)   mailbox/<our own name>
+//  1. no domain, or this server's own name (RFC 5321 §4.5.1)     mailbox/<our own name>
 //  2. a local domain of the directory                             mailbox/<domain>
 //  3. a domain held for a customer                                odmr/<domain>
 //  4. the domain, else its longest ".suffix", in Config.LAN       lan/<host:port>
@@ -112,7 +115,7 @@ type routes struct {
 
 // New returns a router for the server called hostname.
 func New(hostname string, d Directory, cfg Config) (*Router, error) {
-	r := &Router{hostname: strings.ToLower(hostname), directory: d}
+	r := &Router{hostname: ascii(message.Address{Local: "x", Domain: hostname}), directory: d}
 	return r, r.Set(cfg)
 }
 
@@ -147,9 +150,9 @@ func (r *Router) Set(cfg Config) error {
 func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	domain := ascii(to.Address)
 	if domain == "" {
-		return queue.Lane("mailbox/" + r.hostname)
+		domain = r.hostname
 	}
-	if r.directory.Local(domain) {
+	if r.local(domain) {
 		return queue.Lane("mailbox/" + domain)
 	}
 	if _, held := r.directory.Held(domain); held {
@@ -160,6 +163,16 @@ func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 		return lane
 	}
 	return queue.Lane("mx/" + domain)
+}
+
+// local reports whether mail for domain ends here. This server's own name is ours whoever has an account: a notice to our own
+// postmaster must not leave (RFC 5321 §6.1). Held for a customer, it is the customer's.
+func (r *Router) local(domain string) bool {
+	if domain == r.hostname {
+		_, held := r.directory.Held(domain)
+		return !held
+	}
+	return r.directory.Local(domain)
 }
 
 // hop is the lane of the next hop that the configuration names for domain.
