@@ -84,8 +84,8 @@ type Certificate struct {
 
 // The questions of the mail path. They are answered from memory, so that the hot path does no I/O.
 
-// Local reports whether domain has mailboxes here.
-func (d *Directory) Local(domain string) bool { return d.state.Load().local[canonicalDomain(domain)] }
+// Local reports whether domain has mailboxes here, or is this server's own name.
+func (d *Directory) Local(domain string) bool { return d.state.Load().isLocal(canonicalDomain(domain)) }
 
 // Held returns the customer whose mail for domain waits here.
 func (d *Directory) Held(domain string) (account string, ok bool) {
@@ -96,9 +96,16 @@ func (d *Directory) Held(domain string) (account string, ok bool) {
 // Chief returns the chief local domain, which an address without a domain means; "" when none is local.
 func (d *Directory) Chief() string { return d.state.Load().chief }
 
-// Resolve returns the accounts an address is delivered to: aliases followed, subaddress "+detail" stripped, postmaster known.
+// Resolve returns the accounts an address is delivered to: aliases followed, subaddress "+detail" stripped, postmaster known. At this
+// server's own name everybody is known who is known in the chief domain.
 func (d *Directory) Resolve(a message.Address) (accounts []string) {
 	return d.state.Load().resolve(canonical(a))
+}
+
+// Last returns who gets mail that this site must not lose when Resolve knows nobody: the postmaster's account, for every name at
+// this server's own name and for postmaster anywhere here. It is ok with nobody while there is no account yet: such mail waits.
+func (d *Directory) Last(a message.Address) (accounts []string, ok bool) {
+	return d.state.Load().last(canonical(a))
 }
 
 // MaySend reports whether the account may use a as its sender.

@@ -194,7 +194,11 @@ func TestMaySend(t *testing.T) {
 		{"clinic", "anna@B\u00fccher.example", true},
 		{"clinic", "", true},
 		{"clinic", "anna@school.example", false},
-		{"clinic", "anna@sub.clinic.example", false},
+		{"clinic", "anna@sub.clinic.example", true}, // its hosts, whose notices it relays (RFC 5321 §6.1)
+		{"clinic", "MAILER-DAEMON@mail.clinic.example", true},
+		{"clinic", "postmaster@notclinic.example", false},
+		{"clinic", "postmaster@example", false},
+		{"school", "postmaster@mail.clinic.example", false},
 		{"clinic", "keeper@light.example", false},
 		{"nurse", "nurse@light.example", false}, // disabled
 		{"nurse", "", false},
@@ -401,6 +405,57 @@ func TestJSON(t *testing.T) {
 	}
 	if strings.Contains(text, "last_contact") {
 		t.Error("a contact that never was")
+	}
+}
+
+// TestHostname: mail for this server's own name has somebody who reads it (RFC 5321 §4.5.1, §6.1).
+func TestHostname(t *testing.T) {
+	ctx := t.Context()
+	file := filepath.Join(t.TempDir(), "directory.db")
+	d, err := Options{Hostname: "Mail.Clinic.example"}.Open(ctx, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(to, resolved, last string, must bool) {
+		t.Helper()
+		if got := strings.Join(d.Resolve(address(t, to)), " "); got != resolved {
+			t.Errorf("%s goes to %q, want %q", to, got, resolved)
+		}
+		got, ok := d.Last(address(t, to))
+		if strings.Join(got, " ") != last || ok != must {
+			t.Errorf("the last for %s is %q, %v, want %q, %v", to, got, ok, last, must)
+		}
+	}
+	if !d.Local("mail.clinic.EXAMPLE") || d.Local("clinic.example") {
+		t.Error("the hostname alone is local at first")
+	}
+	expect("root@mail.clinic.example", "", "", true) // it waits
+	expect("postmaster", "", "", true)
+	expect("postmaster@clinic.example", "", "", false)
+
+	do(d.AddAccount(ctx, Account{Name: "elder", Addresses: addresses(t, "elder@lab.example")}, "x"))
+	do(d.AddAccount(ctx, Account{Name: "nurse", Addresses: addresses(t, "nurse@clinic.example")}, "x"))
+	do(d.AddDomain(ctx, "clinic.example"))
+	expect("postmaster@mail.clinic.example", "nurse", "nurse", true) // the chief domain's
+	expect("root@mail.clinic.example", "", "nurse", true)
+	expect("nurse@mail.clinic.example", "nurse", "nurse", true)
+	expect("nurse+x@mail.clinic.example", "nurse", "nurse", true)
+	expect("elder@mail.clinic.example", "", "nurse", true)
+	expect("gone@clinic.example", "", "", false) // its sender is told
+	expect("gone@elsewhere.example", "", "", false)
+	do(d.AddAlias(ctx, address(t, "root@mail.clinic.example"), address(t, "elder@lab.example")))
+	expect("root@mail.clinic.example", "elder", "nurse", true)
+	do(d.AddAlias(ctx, address(t, "postmaster@clinic.example"), address(t, "elder@lab.example")))
+	expect("postmaster@mail.clinic.example", "elder", "elder", true)
+	if !d.MaySend("nurse", address(t, "nurse@mail.clinic.example")) || d.MaySend("nurse", address(t, "cron@mail.clinic.example")) {
+		t.Error("who may send at the hostname is who has the name")
 	}
 }
 

@@ -33,10 +33,12 @@
 //   - What resolves first counts: an address, an alias, the same without "+detail", postmaster.
 //   - postmaster of a local domain is an address or alias of that name there, or at the chief domain, or else the first account of the
 //     domain. The chief domain is the first that was added, or else that of the first address.
+//   - This server's own name is local (RFC 5321 §4.5.1). There the names of the chief domain are known, and postmaster. Other names there
+//     are refused to strangers; what this site sends to them, cron's mail to root and notices, is the postmaster's ([Directory.Last]).
 //   - A disabled account cannot log in and may not send. Mail for it is still accepted and waits in its mailbox: disabling is for a lost
 //     telephone or an unpaid bill, and mail is not bounced for that. To refuse its mail, remove its addresses.
 //   - The null reverse-path belongs to nobody, so everybody may use it (RFC 5321 §4.5.5); a customer, whose site relays for its people, may
-//     send from any address of its domains.
+//     send from any address of its domains, and of the hosts below them, whose notices it relays.
 //   - A domain is local or held for one customer, never both.
 //   - Who shows a certificate is known by its public key (SHA-256 of the SubjectPublicKeyInfo), whoever signed it and however old it is.
 //   - Rights (rights.go) widen as whom an account sends and narrow to whom; a disabled account has none of them.

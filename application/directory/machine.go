@@ -16,6 +16,7 @@ type snapshot struct {
 	order        []string // account names, the oldest first
 	addresses    map[message.Address]string
 	aliases      map[message.Address][]message.Address
+	host         string            // this server's own name; "": none
 	added        map[string]bool   // domains made local by name
 	local        map[string]bool   // those, and the domains of addresses and aliases
 	chief        string            // local domain
@@ -163,6 +164,11 @@ func (r *resolution) follow(a message.Address, depth int) {
 		}
 		return
 	}
+	if a.Domain == r.host && a.Domain != r.chief && r.isLocal(a.Domain) && r.isName(message.Address{Local: a.Local, Domain: r.chief}) {
+		a.Domain = r.chief // the server's people are those of its chief domain
+		r.follow(a, depth+1)
+		return
+	}
 	if user, _, ok := strings.Cut(a.Local, "+"); ok && user != "" { // RFC 5233 §1
 		r.follow(message.Address{Local: user, Domain: a.Domain}, depth+1)
 		return
@@ -170,6 +176,32 @@ func (r *resolution) follow(a message.Address, depth int) {
 	if a.Local == "postmaster" {
 		r.postmaster(a.Domain, depth)
 	}
+}
+
+// isName reports whether somebody was given the address, as his own or as an alias.
+func (s *snapshot) isName(a message.Address) bool {
+	_, ok := s.addresses[a]
+	return ok || len(s.aliases[a]) > 0
+}
+
+// isLocal reports whether domain has mailboxes here, or is this server's own name (RFC 5321 §4.5.1).
+func (s *snapshot) isLocal(domain string) bool {
+	if domain != "" && domain == s.host {
+		_, held := s.held[domain]
+		return !held
+	}
+	return s.local[domain]
+}
+
+// last finds the postmaster for a name of this server that nobody has.
+func (s *snapshot) last(a message.Address) (accounts []string, ok bool) {
+	switch {
+	case a.Domain == "", a.Domain == s.host && s.isLocal(a.Domain), a.Local == "postmaster" && s.isLocal(a.Domain):
+	default:
+		return nil, false
+	}
+	a.Local = "postmaster"
+	return s.resolve(a), true
 }
 
 func (r *resolution) deliver(name string) {
@@ -180,17 +212,17 @@ func (r *resolution) deliver(name string) {
 
 // postmaster finds one for a domain where nobody has that name. RFC 5321 §4.5.1: each domain with mail has one, and so has the host itself.
 func (r *resolution) postmaster(domain string, depth int) {
-	if domain == "" { // RFC 5321 §4.1.1.3: <Postmaster>
+	if domain == "" || domain == r.host && domain != r.chief && r.isLocal(domain) { // RFC 5321 §4.1.1.3: <Postmaster>
 		domain = r.chief
 		r.follow(message.Address{Local: "postmaster", Domain: domain}, depth+1)
 		return
 	}
-	if !r.local[domain] {
+	if !r.isLocal(domain) {
 		return
 	}
 	if domain != r.chief {
 		named := message.Address{Local: "postmaster", Domain: r.chief}
-		if _, ok := r.addresses[named]; ok || len(r.aliases[named]) > 0 {
+		if r.isName(named) {
 			r.follow(named, depth+1)
 			return
 		}
@@ -230,10 +262,25 @@ func (s *snapshot) maySend(name string, from message.Address) bool {
 		return false
 	case from == message.Address{}: // RFC 5321 §4.5.5
 		return true
-	case s.held[from.Domain] == name, s.anyMatches(a.rights.SendAs, from):
+	case s.heldBy(from.Domain) == name, s.anyMatches(a.rights.SendAs, from):
 		return true
 	}
 	return slices.Contains(s.resolve(from), name)
+}
+
+// heldBy finds the customer whose domain a domain is, or is below: its site's servers send notices in their own names.
+func (s *snapshot) heldBy(domain string) (account string) {
+	for below := domain; !s.isLocal(below); {
+		if account, ok := s.held[below]; ok {
+			return account
+		}
+		_, above, ok := strings.Cut(below, ".")
+		if !ok {
+			break
+		}
+		below = above
+	}
+	return ""
 }
 
 func (s *snapshot) listAliases() []Alias {

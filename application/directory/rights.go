@@ -108,7 +108,7 @@ func (s *snapshot) anyMatches(patterns []string, a message.Address) bool {
 		case p == patternAll:
 			return true
 		case p == patternLocal:
-			if s.local[a.Domain] || a.Domain == "" { // RFC 5321 §4.1.1.3: <Postmaster> is here
+			if s.isLocal(a.Domain) || a.Domain == "" { // RFC 5321 §4.1.1.3: <Postmaster> is here
 				return true
 			}
 		case isDomain && strings.HasPrefix(domain, "."):

@@ -23,6 +23,7 @@ type Directory struct {
 	file    string
 	log     *slog.Logger
 	domains func() // Options.Domains
+	host    string // Options.Hostname, canonical
 	secret  []byte
 	state   atomic.Pointer[snapshot]
 
@@ -46,6 +47,9 @@ type Options struct {
 	// Domains is told when another set of domains is local or held, whoever changed it: mail that waits may have to take another way.
 	// It must not change the Directory. Nil: nobody is told.
 	Domains func()
+
+	// Hostname is this server's own name. It is local as a domain is, but has no names of its own: see Resolve. Empty: it has none.
+	Hostname string
 }
 
 const (
@@ -74,7 +78,7 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 	if err := create(file); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	d := &Directory{file: file, log: o.Log, domains: o.Domains, key: sealer{file: file + ".key"}, done: make(chan struct{})}
+	d := &Directory{file: file, log: o.Log, domains: o.Domains, host: canonicalDomain(o.Hostname), key: sealer{file: file + ".key"}, done: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,6 +216,7 @@ func (d *Directory) change(ctx context.Context, edit func(s *snapshot, exec exec
 
 // publish makes s the state that holds.
 func (d *Directory) publish(s *snapshot) {
+	s.host = d.host
 	old := d.state.Swap(s)
 	if d.domains != nil && old != nil && !(maps.Equal(old.local, s.local) && maps.Equal(old.held, s.held)) {
 		d.domains()
