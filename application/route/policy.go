@@ -21,7 +21,7 @@ func (b Border) Mail(context.Context, *smtp.Session, *message.Envelope) error { 
 // Rcpt takes a recipient that has a mailbox here, one of a domain held for a customer, and anything from a relay network.
 func (b Border) Rcpt(_ context.Context, s *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
 	r, a, domain := b.router, to.Address, ascii(to.Address)
-	ours := domain == "" || r.directory.Local(domain)
+	ours := domain == "" || r.local(domain)
 	// RFC 5321 §4.5.1: postmaster of every domain we serve, in whatever case, without a domain too.
 	if ours && strings.EqualFold(a.Local, "postmaster") {
 		return nil
