@@ -26,6 +26,9 @@ func RetryAfter(attempts int) time.Duration {
 
 var errUnknown = smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"} // RFC 3463 §3.2
 
+// errNobodyYet is why mail for the postmaster waits at a server that has just been set up.
+var errNobodyYet = smtp.Reply{Code: 450, Enhanced: [3]int{4, 1, 1}, Text: "there is no account yet that could get the postmaster's mail"}
+
 // verdict is what becomes of a recipient, given what became of the message in each of its accounts and the tries made before.
 // A recipient is done when all of its accounts have the message; those that have it already do not mind getting it again.
 func verdict(outcomes []error, attempts int, now time.Time) queue.Verdict {

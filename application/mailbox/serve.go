@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,11 +25,16 @@ type Resolver interface {
 	Resolve(message.Address) []string
 }
 
+// Last knows who gets mail for an address without accounts that this site must not lose; ok with nobody: it has to wait for an
+// account. The directory's method of this name is one.
+type Last func(message.Address) (accounts []string, ok bool)
+
 // Deliverer takes messages of lanes of Kind from the queue into mailboxes.
 type Deliverer struct {
 	Queue      queue.Store
 	Store      *Store
 	Directory  Resolver
+	Last       Last                                // nil: what Directory does not know fails
 	Deliveries int                                 // most at the same time; 0: 8
 	Delivered  func(account string, id message.ID) // told of each delivery, a repeated one too; may be nil
 	Log        *slog.Logger                        // nil: none
@@ -112,13 +118,16 @@ func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts
 	accounts := make([][]string, len(env.Recipients)) // of each recipient
 	through := map[string][]message.Recipient{}       // and the recipients of each account
 	for i, to := range env.Recipients {
-		accounts[i] = d.Directory.Resolve(to.Address)
+		accounts[i] = d.accounts(env, to.Address)
 		for _, account := range accounts[i] {
 			through[account] = append(through[account], to)
 		}
 	}
-	outcome := map[string]error{}
+	outcome := map[string]error{nobodyYet: errNobodyYet}
 	for account, recipients := range through {
+		if account == nobodyYet {
+			continue
+		}
 		mine := *env
 		mine.Recipients = recipients
 		err := d.into(ctx, account, &mine, size, open)
@@ -143,6 +152,24 @@ func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts
 		}
 	}
 	return verdicts
+}
+
+// nobodyYet stands for the account that mail waits for where there is none at all.
+const nobodyYet = ""
+
+// accounts are those that get a recipient's mail. RFC 5321 §6.1: what was accepted is delivered or somebody is told. Mail of our own,
+// from a program here or a notice, has nobody else to be told, and every server has a postmaster: theirs it is if nobody has the name.
+func (d *Deliverer) accounts(env *message.Envelope, to message.Address) []string {
+	all := d.Directory.Resolve(to)
+	own := env.Account != "" || env.ReversePath.IsNull() || strings.EqualFold(to.Local, "postmaster")
+	if len(all) > 0 || d.Last == nil || !own {
+		return all
+	}
+	all, ok := d.Last(to)
+	if ok && len(all) == 0 {
+		return []string{nobodyYet}
+	}
+	return all
 }
 
 // into delivers to one account, which reads the body for itself.
