@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -40,7 +41,10 @@ type place struct {
 }
 
 // word is a subcommand or a flag.
-type word struct{ text, help string }
+type word struct {
+	text, help string
+	values     []string // the only ones that the flag takes
+}
 
 // vocabulary walks the commands below node.
 func vocabulary(node *kong.Node, path string) []place {
@@ -50,18 +54,43 @@ func vocabulary(node *kong.Node, path string) []place {
 		if child.Hidden {
 			continue
 		}
-		here.words = append(here.words, word{child.Name, child.Help})
+		here.words = append(here.words, word{text: child.Name, help: child.Help})
 		below = append(below, vocabulary(child, strings.TrimSpace(path+" "+child.Name))...)
 	}
 	for _, group := range node.AllFlags(true) {
 		for _, f := range group {
-			here.words = append(here.words, word{"--" + f.Name, f.Help})
+			here.words = append(here.words, word{"--" + f.Name, f.Help, choices(f.Value)})
 		}
 	}
 	if path == "completion" {
-		here.words = slices.Insert(here.words, 0, word{"bash", ""}, word{"zsh", ""}, word{"fish", ""})
+		here.words = slices.Insert(here.words, 0, word{text: "bash"}, word{text: "zsh"}, word{text: "fish"})
 	}
 	return append([]place{here}, below...)
+}
+
+// choices are the words that a flag takes; none when it takes any.
+func choices(v *kong.Value) []string {
+	if v.Enum == "" {
+		return nil
+	}
+	return slices.DeleteFunc(v.EnumSlice(), func(s string) bool { return s == "" })
+}
+
+// valueCases are the branches of a case for each flag that takes some words only; a flag means the same everywhere.
+func valueCases(places []place, line func(values string) string) string {
+	cases := map[string]string{}
+	for _, p := range places {
+		for _, w := range p.words {
+			if len(w.values) > 0 {
+				cases[w.text] = strings.Join(w.values, " ")
+			}
+		}
+	}
+	var b strings.Builder
+	for _, flag := range slices.Sorted(maps.Keys(cases)) {
+		fmt.Fprintf(&b, "  %s) %s ;;\n", flag, line(cases[flag]))
+	}
+	return b.String()
 }
 
 // texts are the flags of a place, or its other words.
@@ -111,11 +140,13 @@ _bothy() {
   mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
   case "${COMP_WORDS[COMP_CWORD-1]}" in
   -c|--config|--password-file) COMPREPLY=() ;;
-  esac
+%s  esac
 }
 complete -o default -F _bothy bothy
 `, commands(places), pathCases(places, func(p place) string {
 		return "words=" + shellQuote(p.texts(false)) + " flags=" + shellQuote(p.texts(true))
+	}), valueCases(places, func(values string) string {
+		return "mapfile -t COMPREPLY < <(compgen -W " + shellQuote(values) + ` -- "$cur")`
 	}))
 	return err
 }
@@ -141,10 +172,12 @@ _bothy() {
   case "$where" in
 %s  esac
   [[ $PREFIX == -* ]] || choices=("${(@)choices:#-*}")
+  case "${words[CURRENT-1]}" in
+%s  esac
   (( $#choices )) && _describe 'bothy' choices || _files
 }
 _bothy "$@"
-`, commands(places), pathCases(places, described))
+`, commands(places), pathCases(places, described), valueCases(places, func(values string) string { return "choices=(" + values + ")" }))
 	return err
 }
 
@@ -167,7 +200,9 @@ func fish(w io.Writer, places []place) error {
 	for _, p := range places {
 		at := fishQuote("__bothy_at " + fishQuote(p.path))
 		for _, w := range p.words {
-			if flag, ok := strings.CutPrefix(w.text, "--"); ok {
+			if flag, ok := strings.CutPrefix(w.text, "--"); ok && len(w.values) > 0 {
+				fmt.Fprintf(&b, "complete -c bothy -x -n %s -l %s -a %s -d %s\n", at, flag, fishQuote(strings.Join(w.values, " ")), fishQuote(w.help))
+			} else if ok {
 				fmt.Fprintf(&b, "complete -c bothy -n %s -l %s -d %s\n", at, flag, fishQuote(w.help))
 			} else {
 				fmt.Fprintf(&b, "complete -c bothy -f -n %s -a %s -d %s\n", at, w.text, fishQuote(w.help))

@@ -43,8 +43,24 @@ func (c *confCheckCmd) Run(g *globals, std stdio) error {
 	for _, w := range warnings {
 		fmt.Fprintln(std.err, "warning:", w)
 	}
+	if todo := unwritten(file, &cfg); len(todo) > 0 {
+		return todo
+	}
 	_, err = fmt.Fprintf(std.out, "%s: good\n", file)
 	return err
+}
+
+// unwritten are the passwords that `bothy init` left to be written. The server starts without: what it does for people here needs none.
+func unwritten(file string, cfg *site.Config) (errs config.Errors) {
+	for _, p := range []struct{ key, password string }{{"fetch.password", cfg.Fetch.Password}, {"relay.password", cfg.Relay.Password}} {
+		if p.password == placeholder {
+			errs = append(errs, &config.Error{
+				File: file, Key: p.key, Text: "still the text that `bothy init` wrote",
+				Hint: "write the provider's password into the file that " + p.key + "_file names",
+			})
+		}
+	}
+	return errs
 }
 
 type confPrintCmd struct{}

@@ -55,7 +55,10 @@ Examples:
 
 func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
-		if err := c.possible(d); err != nil { // before anything is asked
+		if customer, err := d.Customer(ctx, c.Name); err == nil { // before anything is asked
+			return fmt.Errorf("customer %s is there already: give it more with `bothy customer set %[1]s --add-domain NAME`", customer.Account)
+		}
+		if err := c.possible(d); err != nil {
 			return err
 		}
 		var password string

@@ -35,17 +35,24 @@ Examples:
     bothy queue retry --all`
 }
 
-// queueFilter chooses recipients by what they are.
+// queueFilter chooses recipients by what they are. Pointers are flags that may be absent but not empty: an error lists every word allowed.
 type queueFilter struct {
-	Lane      queue.Lane  `placeholder:"LANE" help:"Only this lane, such as odmr/clinic.example."`
-	Kind      string      `placeholder:"KIND" help:"Only lanes of this kind: mailbox, odmr, smarthost or mx."`
-	State     queue.State `placeholder:"STATE" help:"Only what is due, deferred, leased, held, paused or damaged."`
-	Sender    string      `placeholder:"ADDRESS" help:"Only this sender, all of a domain (@example.org), or none (<>)."`
-	Recipient string      `placeholder:"ADDRESS" help:"Only this recipient, or all of a domain."`
+	Lane      queue.Lane   `placeholder:"LANE" help:"Only this lane, such as odmr/clinic.example."`
+	Kind      *string      `placeholder:"KIND" enum:"mailbox,odmr,smarthost,mx,lan" help:"Only lanes of this kind: mailbox, odmr, smarthost, mx or lan."`
+	State     *queue.State `placeholder:"STATE" enum:"due,deferred,leased,held,paused,damaged" help:"Only what is due, deferred, leased, held, paused or damaged."`
+	Sender    string       `placeholder:"ADDRESS" help:"Only this sender, all of a domain (@example.org), or none (<>)."`
+	Recipient string       `placeholder:"ADDRESS" help:"Only this recipient, or all of a domain."`
 }
 
 func (f queueFilter) request() site.QueueRequest {
-	return site.QueueRequest{Lane: f.Lane, Kind: f.Kind, State: f.State, Sender: f.Sender, Recipient: f.Recipient}
+	req := site.QueueRequest{Lane: f.Lane, Sender: f.Sender, Recipient: f.Recipient}
+	if f.Kind != nil {
+		req.Kind = *f.Kind
+	}
+	if f.State != nil {
+		req.State = *f.State
+	}
+	return req
 }
 
 type queueListCmd struct {
@@ -57,7 +64,8 @@ type queueListCmd struct {
 func (queueListCmd) Help() string {
 	return `Each message stands with its recipients below it: what happens next, the lane it waits in, the tries so far, and what was answered last.
 What happens next is "due", "in" a time, "held" by the operator, "paused" while the link is down, "damaged", or who is at it right now.
-Kinds of lanes: "mailbox" is delivery here, "odmr" waits for a customer's call, "smarthost" and "mx" are other servers.
+Kinds of lanes: "mailbox" is delivery here, "odmr" waits for a customer's call, "smarthost" and "mx" are other servers,
+"lan" those on this side of the uplink.
 
 Examples:
 

@@ -38,7 +38,7 @@ they are missing. A link to bothy with the name sendmail is this command.
     -V ID       envelope id (RFC 3461 §4.4)
     -bs         speak SMTP on standard input and output
     -bp         list the queue
-    -C FILE     configuration file
+    -C FILE     configuration file; -c and --config are taken before the word sendmail only
 
 Other flags of sendmail's, such as -om, -oem and -v, are taken and ignored.
 
@@ -47,7 +47,7 @@ Exit codes (sysexits.h):
     0   the server has the message
     64  wrong usage
     65  the message or an address is not one
-    67  a recipient is not known here
+    67  a recipient's domain is not fully qualified
     75  not now: the server is not running, or says so; try again
     77  no permission
 

@@ -44,7 +44,7 @@ func (c *serveCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		handler = slog.NewJSONHandler(std.err, &slog.HandlerOptions{Level: level})
 	}
 	log := slog.New(handler)
-	for _, w := range warnings {
+	for _, w := range append(warnings, unwritten(file, &cfg)...) {
 		log.Warn("configuration", "what", w.Error())
 	}
 	hangups := make(chan os.Signal, 1)
