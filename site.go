@@ -140,7 +140,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err := os.Chmod(filepath.Dir(cfg.AdminSocket()), 0o711); err != nil { // whatever the umask
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute}).Open(ctx, cfg.DirectoryFile()); err != nil {
+	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute, Hostname: cfg.Hostname}).Open(ctx, cfg.DirectoryFile()); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	if s.router, err = route.New(cfg.Hostname, s.directory, cfg.Route); err != nil {
