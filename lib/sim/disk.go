@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -262,6 +263,13 @@ func (d *Disk) Free(string) (int64, error) {
 		return 0, ErrPower
 	}
 	return d.free(), nil
+}
+
+// Total is wal.FS's.
+func (d *Disk) Total(string) (int64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return cmp.Or(d.Capacity, 1<<40), nil
 }
 
 func (d *Disk) free() int64 {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"path"
 )
@@ -254,6 +255,9 @@ func (l *Log) die(err error) error {
 		return l.dead
 	}
 	l.dead = err
+	if !errors.Is(err, ErrClosed) {
+		l.o.Died()
+	}
 	for _, g := range []*group{l.sealed, l.gather} { // the flying one is flush's
 		if g != nil {
 			g.end(err)

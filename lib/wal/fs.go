@@ -24,6 +24,8 @@ type FS interface {
 	SyncDir(dir string) error
 	// Free returns the octets that may still be written where dir is.
 	Free(dir string) (int64, error)
+	// Total returns the octets that the file system of dir has, free or not.
+	Total(dir string) (int64, error)
 	// Lock creates name if needed and locks it against every other process until the Closer is closed or the process ends.
 	Lock(name string) (io.Closer, error)
 }

@@ -23,6 +23,7 @@ type Options struct {
 	Linger      time.Duration // how long a record nobody waits for may stay in memory; 5 ms
 	Heads       *Heads        // nil: Open reads every record whole
 	Damaged     func(Damage)  // told of each damaged stretch that Open or Scan meets
+	Died        func()        // told once when the disk's error has killed the log; it must not call the Log. Nil: Err says it
 }
 
 // The bounds of Options.
@@ -46,6 +47,7 @@ type Damage struct {
 	Position Position
 	Length   int64  // octets
 	File     string // the copy in damaged/; empty when Err
+	Known    bool   // the copy was there before
 	Err      error  // why it could not be set aside
 }
 
@@ -106,6 +108,9 @@ func Open(o Options, replay func(Position, []byte) error) (*Log, error) {
 	}
 	if o.Damaged == nil {
 		o.Damaged = func(Damage) {}
+	}
+	if o.Died == nil {
+		o.Died = func() {}
 	}
 	if err := o.FS.Mkdir(o.Dir); err != nil {
 		return nil, fmt.Errorf("wal: %w", err)

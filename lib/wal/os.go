@@ -75,7 +75,15 @@ func (osFS) SyncDir(dir string) error {
 	return d.Sync()
 }
 
-func (osFS) Free(dir string) (int64, error) { return free(dir) }
+func (osFS) Free(dir string) (int64, error) {
+	free, _, err := space(dir)
+	return free, err
+}
+
+func (osFS) Total(dir string) (int64, error) {
+	_, total, err := space(dir)
+	return total, err
+}
 
 func (osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)

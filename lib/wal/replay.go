@@ -103,7 +103,7 @@ func (s *segment) hasRecord() bool {
 // damaged sets a stretch of a segment aside and reports it. The error is that it could not be set aside.
 func (l *Log) damaged(s *segment, from, to int64) error {
 	d := Damage{Position: Position{s.number, uint32(from)}, Length: to - from}
-	d.File, d.Err = s.setAside(l.o.FS, l.o.Dir, from, to)
+	d.File, d.Known, d.Err = s.setAside(l.o.FS, l.o.Dir, from, to)
 	l.o.Damaged(d)
 	return d.Err
 }

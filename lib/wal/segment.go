@@ -149,20 +149,20 @@ func (s *segment) seal(offset int64) error {
 	return s.file.Truncate(s.size)
 }
 
-// setAside copies a damaged stretch to damaged/ in dir, where it is not yet there, and returns the copy's name.
-func (s *segment) setAside(fsys FS, dir string, from, to int64) (string, error) {
+// setAside copies a damaged stretch to damaged/ in dir, where it is not yet there, and returns the copy's name and whether it was.
+func (s *segment) setAside(fsys FS, dir string, from, to int64) (name string, known bool, err error) {
 	if err := fsys.Mkdir(path.Join(dir, damagedDir)); err != nil {
-		return "", err
+		return "", false, err
 	}
-	name := path.Join(dir, damagedDir, Position{s.number, uint32(from)}.String())
+	name = path.Join(dir, damagedDir, Position{s.number, uint32(from)}.String())
 	f, err := fsys.Open(name)
 	if err == nil {
 		defer f.Close()
 		if size, err := f.Size(); err == nil && size == to-from {
-			return name, nil // an earlier Open did it
+			return name, true, nil // an earlier Open did it
 		}
 	} else if f, err = fsys.Create(name); err != nil {
-		return "", err
+		return "", false, err
 	} else {
 		defer f.Close()
 	}
@@ -173,12 +173,12 @@ func (s *segment) setAside(fsys FS, dir string, from, to int64) (string, error) 
 			break
 		}
 		if _, err := f.WriteAt(b, offset-from); err != nil {
-			return "", fmt.Errorf("wal: set aside: %w", err)
+			return "", false, fmt.Errorf("wal: set aside: %w", err)
 		}
 		offset += int64(len(b))
 	}
 	if err := f.Sync(); err != nil {
-		return "", err
+		return "", false, err
 	}
-	return name, fsys.SyncDir(path.Join(dir, damagedDir))
+	return name, false, fsys.SyncDir(path.Join(dir, damagedDir))
 }
