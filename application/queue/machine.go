@@ -44,6 +44,7 @@ type entry struct {
 	priority int8   // the higher first (RFC 6710 §5)
 	returns  bool   // it fails at the deadline; else its sender is told
 	apart    bool   // the body has a file of its own
+	proven   bool   // that file was written or read whole since Open
 	damaged  bool   // the record or the body cannot be read
 }
 

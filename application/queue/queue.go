@@ -84,6 +84,7 @@ type Verdict struct {
 	Reply  smtp.Reply // what was answered; kept for the operator when deferred
 	Remote string     // who answered
 	Retry  time.Time  // neither Done nor Failed: when to try again; zero means at once
+	held   bool       // neither Done nor Failed: kept until an operator releases it
 }
 
 // ErrFenced says that the lease is not held any more: another holder has the recipients, or they are settled.
@@ -107,8 +108,8 @@ func (l *Lease) Release() { l.spool.release(l) }
 type Config struct {
 	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
 	DelayNotice time.Duration `doc:"How long a message waits before its sender is told so, once, and as his NOTIFY allows; time without a link does not count (RFC 3461 §5.2.5). 0: never." default:"4h"`
-	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments." default:"128MiB" min:"1MiB"`
-	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there." default:"64MiB" min:"1MiB" max:"1GiB" reload:"restart"`
+	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments, which is what 0 means." default:"0" min:"0"`
+	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there. 0: a fortieth of the file system, from 4MiB to 64MiB." default:"0" min:"0" max:"1GiB" reload:"restart"`
 	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
 }
 
@@ -117,7 +118,9 @@ type Options struct {
 	Config   Config // zero fields mean the defaults of the tags, but for DelayNotice
 	Dir      string
 	Router   Router
-	Notifier Notifier                 // a Composer too; nil: failures are forgotten without a notice
+	Notifier Notifier // a Composer too; nil: failures are forgotten without a notice
+	// Keep reports what fails with nobody to be told: it is held for an operator, not forgotten (RFC 5321 §6.1). nil: nothing.
+	Keep     func(*message.Envelope, *message.Recipient) bool
 	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime
 	Delay    func(Lane) time.Duration // how long it may wait there before its sender is told; 0 for never. nil: Config.DelayNotice
 	Log      *slog.Logger             // nil: silent
@@ -126,18 +129,27 @@ type Options struct {
 }
 
 const (
-	defaultLifetime    = 5 * 24 * time.Hour // RFC 5321 §4.5.4.1
-	defaultFreeSpace   = 128 << 20
-	defaultSegmentSize = 64 << 20
-	defaultInlineBody  = 128 << 10
+	defaultLifetime   = 5 * 24 * time.Hour // RFC 5321 §4.5.4.1
+	defaultInlineBody = 128 << 10
+
+	// The default segment is a share of the file system within bounds, so that a small one holds mail too: the two that are always
+	// there take 5 % of it, and the reserve of FreeSpace, two more, as much again.
+	segmentShare        = 40
+	leastDefaultSegment = 4 << 20
+	mostDefaultSegment  = 64 << 20
 )
 
-// defaults fills what is zero.
+// defaults fills what is zero, but for FS.
 func (o *Options) defaults() {
 	c := &o.Config
 	c.Lifetime = cmp.Or(c.Lifetime, defaultLifetime)
-	c.SegmentSize = cmp.Or(c.SegmentSize, defaultSegmentSize)
-	c.FreeSpace = max(cmp.Or(c.FreeSpace, defaultFreeSpace), 2*c.SegmentSize)
+	if c.SegmentSize == 0 {
+		c.SegmentSize = mostDefaultSegment
+		if total, err := o.FS.Total(o.Dir); err == nil {
+			c.SegmentSize = min(max(total/segmentShare, leastDefaultSegment), mostDefaultSegment)
+		}
+	}
+	c.FreeSpace = max(c.FreeSpace, 2*c.SegmentSize)
 	c.InlineBody = min(cmp.Or(c.InlineBody, defaultInlineBody), maxPiece/2, c.SegmentSize/4)
 	if o.Lifetime == nil {
 		lifetime := c.Lifetime
@@ -152,9 +164,6 @@ func (o *Options) defaults() {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.FS == nil {
-		o.FS = wal.OS()
 	}
 }
 

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"bothy/application/smtp"
@@ -17,7 +18,8 @@ const (
 	maxExpired = 100 // messages failed or warned about before Run looks what is due: each waits for the disk
 )
 
-// Run wakes what is due, fails what is too old, writes what found no room, and gives disk space back, until ctx ends.
+// Run wakes what is due, fails what is too old, writes what found no room, and gives disk space back, until ctx ends. It returns an error soon
+// after the disk failed to keep what was written: only another Open finds out what it holds.
 func (s *Spool) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -26,6 +28,9 @@ func (s *Spool) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-s.wake:
+			if err := s.dead(); err != nil {
+				return fmt.Errorf("queue: the disk failed: %w", err)
+			}
 			timer.Reset(s.sleep()) // something changed: perhaps sooner than we meant to look
 			continue
 		case <-timer.C:
@@ -66,6 +71,7 @@ func (s *Spool) work(ctx context.Context) {
 	s.index.tick(s.now())
 	s.drain()
 	s.mu.Unlock()
+	s.room() // whether mail is refused is told though none comes
 	for n := 0; n < maxExpired && ctx.Err() == nil && s.expire(); n++ {
 	}
 	s.removeBodies()

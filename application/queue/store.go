@@ -28,6 +28,7 @@ type Spool struct {
 
 	accepted atomic.Uint64
 	broken   atomic.Pointer[error] // why nothing is accepted any more
+	full     atomic.Bool           // the log was told that mail is refused for want of room
 	moving   sync.Mutex            // one compaction at a time; taken before mu
 
 	mu      sync.Mutex
@@ -54,16 +55,20 @@ var _ Store = (*Spool)(nil)
 
 // Open recovers the spool in o.Dir, which is made when missing. It fails when another process has it.
 func Open(ctx context.Context, o Options) (*Spool, error) {
-	o.defaults()
-	s := &Spool{o: o, wake: make(chan struct{}, 1), fence: uint64(o.Now().UnixMicro())}
-	s.buffers.New = func() any { return s.newBuffer() }
-	s.index = newIndex(s.callers.tell)
+	if o.FS == nil {
+		o.FS = wal.OS()
+	}
 	if err := o.FS.Mkdir(path.Join(o.Dir, bodyDir)); err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+	o.defaults() // which depend on the disk of the folder
+	s := &Spool{o: o, wake: make(chan struct{}, 1), fence: uint64(o.Now().UnixMicro())}
+	s.buffers.New = func() any { return s.newBuffer() }
+	s.index = newIndex(s.callers.tell)
 	start := time.Now()
 	log, err := wal.Open(wal.Options{
-		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage, Heads: s.heads(ctx),
+		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage, Died: s.poke,
+		Heads: s.heads(ctx),
 	}, func(p wal.Position, b []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -80,6 +85,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	o.Log.Info("spool opened", "dir", o.Dir, "recipients", s.index.waiting, "messages", len(s.index.messages), "took", time.Since(start))
+	s.room() // an operator whose disk is too small learns of it now
 	return s, nil
 }
 
@@ -117,15 +123,21 @@ type Stats struct {
 	Waiting  int    // recipients
 	Live     int64  // octets of the log that hold waiting messages
 	Log      wal.Stats
+
+	Free    int64 // octets on the disk that may still be written
+	Reserve int64 // octets that stay free for what was accepted: Config.FreeSpace, or the default
+	Full    bool  // Free is less than Reserve: new mail is refused with 452
 }
 
 // Stats returns the counters.
 func (s *Spool) Stats() Stats {
+	free, err := s.o.FS.Free(s.o.Dir)
+	reserve := s.o.Config.FreeSpace
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{
 		Accepted: s.accepted.Load(), Messages: len(s.index.messages), Waiting: s.index.waiting, Live: s.index.live,
-		Log: s.log.Stats(),
+		Log: s.log.Stats(), Free: free, Reserve: reserve, Full: err == nil && free < reserve,
 	}
 }
 
@@ -166,25 +178,48 @@ func (s *Spool) storageError(err error) error {
 	return replyBroken
 }
 
-// breakDown notes that a sync failed: nobody knows what the disk holds, so nothing is accepted from now on.
+// breakDown notes that a sync failed: nobody knows what the disk holds, so nothing is accepted from now on, and Run ends.
 func (s *Spool) breakDown(err error) error {
 	if s.broken.CompareAndSwap(nil, &err) {
 		s.o.Log.Error("spool accepts no more mail: the disk failed", "error", err)
+		s.poke()
 	}
 	return replyBroken
 }
 
 // room reports as a reply why nothing can be accepted now.
 func (s *Spool) room() error {
-	if s.broken.Load() != nil || s.log.Err() != nil {
+	if s.dead() != nil {
 		return replyBroken
 	}
 	free, err := s.o.FS.Free(s.o.Dir)
 	if err != nil {
 		return s.storageError(err)
 	}
-	if free < s.o.Config.FreeSpace {
+	reserve := s.o.Config.FreeSpace
+	switch full := free < reserve; {
+	case full && s.full.CompareAndSwap(false, true):
+		s.o.Log.Error("spool refuses mail: the disk is full", "dir", s.o.Dir, "free", free, "free_space", reserve)
+	case free >= reserve+reserve/slack && s.full.CompareAndSwap(true, false):
+		s.o.Log.Info("spool takes mail again: the disk has room", "dir", s.o.Dir, "free", free, "free_space", reserve)
+	}
+	if free < reserve {
 		return replyFull
+	}
+	return nil
+}
+
+// slack is the part of the reserve by which the free room must be above it before the operator is told that all is well: at the limit
+// he would be told with every message.
+const slack = 8
+
+// dead returns why nothing will be accepted any more; nil while the disk keeps what it promised.
+func (s *Spool) dead() error {
+	if err := s.broken.Load(); err != nil {
+		return *err
+	}
+	if err := s.log.Err(); err != nil && !errors.Is(err, wal.ErrClosed) {
+		return err
 	}
 	return nil
 }

@@ -95,6 +95,7 @@ func (s *Spool) readBody(r *record, b *buffer, body io.Reader) (err error) {
 	}
 	r.size, err = s.writeBody(r.ID, b.body, body)
 	r.apart = err == nil
+	r.fresh = r.apart
 	b.body = b.body[:0]
 	return err
 }
@@ -127,7 +128,7 @@ func (s *Spool) route(r *record) []Lane {
 func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 	now := s.now()
 	e := &entry{
-		id: r.ID, accepted: r.accepted, place: p, size: r.size, length: uint32(length), apart: r.apart,
+		id: r.ID, accepted: r.accepted, place: p, size: r.size, length: uint32(length), apart: r.apart, proven: r.fresh,
 		rows: make([]row, len(r.Recipients)), priority: r.Priority, returns: r.DeliverBy.Return,
 	}
 	if !r.HoldUntil.IsZero() {

@@ -37,7 +37,7 @@ func (s *Spool) Lease(name Lane, holder string) (*Lease, error) {
 		}
 		s.own(l, rows)
 		s.mu.Unlock()
-		if s.fill(l) == nil {
+		if s.fill(l) == nil && s.proven(l.entry) {
 			return l, nil
 		}
 		l.Release() // the message is damaged: it stays where it is, and nobody gets it. Or the log is dead: see above
@@ -158,6 +158,29 @@ func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
 	return &bodyReader{file: f, id: e.id, left: e.size, damaged: func(err error) { s.spoil(e, err) }}, nil
 }
 
+// proven reports whether a body in a file of its own is whole, and sets the message aside where it is not: a session must not end in the
+// middle of it. The file is read once in the spool's life; what was accepted in this life needs no proof.
+func (s *Spool) proven(e *entry) bool {
+	s.mu.Lock()
+	proven := e.proven || !e.apart
+	s.mu.Unlock()
+	if proven {
+		return true
+	}
+	body, err := s.openBody(e)
+	if err != nil {
+		return !errors.Is(err, errDamaged) // else whoever opens it sees for himself
+	}
+	defer body.Close()
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return false
+	}
+	s.mu.Lock()
+	e.proven = true
+	s.mu.Unlock()
+	return true
+}
+
 // failureRetry is when a failure that could not be written down is tried again.
 const failureRetry = time.Minute
 
@@ -190,6 +213,7 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	if len(v) != len(l.rows) {
 		return fmt.Errorf("queue: %d verdicts for %d recipients", len(v), len(l.rows))
 	}
+	v = s.keep(l, v)
 	var outcomes []Outcome
 	for i := range v {
 		if action, ok := v[i].tells(l.Envelope.Recipients[i].Notify); ok {
@@ -218,6 +242,21 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	return err
 }
 
+// keep has held what may not fail.
+func (s *Spool) keep(l *Lease, v []Verdict) []Verdict {
+	if s.o.Keep == nil {
+		return v
+	}
+	v = slices.Clone(v)
+	for i := range v {
+		if v[i].Failed && s.o.Keep(&l.Envelope, &l.Envelope.Recipients[i]) {
+			s.o.Log.Error("held: it failed, and nobody could be told", "id", l.Envelope.ID, "recipient", l.Envelope.Recipients[i].Address, "reply", v[i].Reply.Error())
+			v[i] = Verdict{Reply: v[i].Reply, Remote: v[i].Remote, held: true}
+		}
+	}
+	return v
+}
+
 // tells returns what the Composer is asked about: each failure, for the postmaster may want what the sender does not; success where the
 // sender wants it.
 func (v *Verdict) tells(n message.Notify) (a Action, ok bool) {
@@ -244,6 +283,9 @@ func (s *Spool) changes(l *Lease, v []Verdict) []change {
 				attempts: moreAttempts(r.attempts), when: retryTime(v[i].Retry),
 				last: last{at: s.now(), reply: v[i].Reply, remote: v[i].Remote},
 			})
+			if v[i].held {
+				all = append(all, change{id: l.entry.id, numbers: []uint32{r.number}, outcome: outcomeHeld})
+			}
 		}
 	}
 	if len(gone.numbers) > 0 {
@@ -273,6 +315,9 @@ func (s *Spool) apply(l *Lease, v []Verdict, p wal.Pending) {
 		default:
 			r.attempts, r.when, r.reply = moreAttempts(r.attempts), retryTime(v[i].Retry), p.Position
 			l.entry.changes++
+			if v[i].held {
+				s.index.retain(r, true, now)
+			}
 			s.index.free(r, now)
 		}
 	}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"log/slog"
 	"path"
 
 	"bothy/application/message"
@@ -166,5 +167,9 @@ func (s *Spool) recover() error {
 
 // damage reports what the log set aside.
 func (s *Spool) damage(d wal.Damage) {
-	s.o.Log.Error("damaged part of the spool set aside", "position", d.Position.String(), "octets", d.Length, "file", d.File, "error", d.Err)
+	level := slog.LevelError
+	if d.Known { // reported by an earlier Open
+		level = slog.LevelDebug
+	}
+	s.o.Log.Log(context.Background(), level, "damaged part of the spool set aside", "position", d.Position.String(), "octets", d.Length, "file", d.File, "error", d.Err)
 }

@@ -97,6 +97,7 @@ type record struct {
 	accepted int64 // milliseconds since 1970
 	size     int64 // octets of the body
 	apart    bool  // the body has a file of its own
+	fresh    bool  // that file was written just now
 	states   []waiting
 }
 
