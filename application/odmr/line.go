@@ -52,7 +52,7 @@ func (m *leased) rank() time.Time {
 	return l.Accepted.Add(time.Duration(max(0, l.Size-smallSize)) * time.Second / agingRate)
 }
 
-// before orders what is next by age: what was tried before goes behind what was not, the smallest first, else a message too large for
+// before orders what is next: by priority (RFC 6710 §5), then by age. What was tried before goes behind what was not, the smallest first, else a message too large for
 // the minutes a bad link lasts would keep all others back for ever.
 func before(a, b *leased) int {
 	switch at, bt := a.tried(), b.tried(); {
@@ -63,7 +63,7 @@ func before(a, b *leased) int {
 	case bt:
 		return -1
 	}
-	return a.rank().Compare(b.rank())
+	return cmp.Or(cmp.Compare(b.leases[0].Envelope.Priority, a.leases[0].Envelope.Priority), a.rank().Compare(b.rank()))
 }
 
 // next returns the next message; nil when nothing is due.
@@ -117,8 +117,9 @@ func (l *line) oldest() (m *leased, err error) {
 	return m, nil
 }
 
+// older is the order of the queue's lanes: else a message in two of them might be met twice.
 func older(a, b *queue.Lease) bool {
-	return cmp.Or(a.Accepted.Compare(b.Accepted), bytes.Compare(a.Envelope.ID[:], b.Envelope.ID[:])) < 0
+	return cmp.Or(cmp.Compare(b.Envelope.Priority, a.Envelope.Priority), a.Accepted.Compare(b.Accepted), bytes.Compare(a.Envelope.ID[:], b.Envelope.ID[:])) < 0
 }
 
 // release gives back what did not get its turn.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/lib/sim"
 	"bothy/operational/link"
 )
@@ -58,6 +59,31 @@ func TestLargeGoesLast(t *testing.T) {
 		x.finish()
 		if got := order(); got != "small tiny large huge" {
 			t.Errorf("at last came %q", got)
+		}
+	})
+}
+
+// TestPriority: the higher goes first (RFC 6710 §5), in one lane or several, and once.
+func TestPriority(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := emptyExchange(t)
+		for i, priority := range []int8{0, -9, 9, 0, 9} {
+			time.Sleep(time.Millisecond)
+			env := &message.Envelope{ID: message.NewID(time.Now()), ReversePath: address(t, "a@sender.example"), Priority: priority}
+			for _, to := range []string{"a@clinic.example", "b@clinic.example.net"} {
+				env.Recipients = append(env.Recipients, message.Recipient{Address: address(t, to)})
+			}
+			if err := x.hold.Accept(t.Context(), env, strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\n", i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		x.finish()
+		var order []string
+		for _, a := range x.arrivals {
+			order = append(order, a[:1])
+		}
+		if got := strings.Join(order, " "); got != "2 4 0 3 1" {
+			t.Errorf("they came in the order %s", got)
 		}
 	})
 }

@@ -31,6 +31,7 @@ type session struct {
 	domains  []string      // what ATRN was granted
 	linger   time.Duration // after the last message
 	keep     bool          // what is too large waits
+	full     bool          // the customer takes no more in this session
 	stage    atomic.Int32  // a State
 	messages atomic.Int64  // that the customer has taken
 	octets   atomic.Int64  // of their bodies

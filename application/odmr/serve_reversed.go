@@ -81,7 +81,7 @@ type batch struct {
 
 func (b *batch) next(ctx context.Context) {
 	b.message = nil
-	if ctx.Err() != nil || b.err != nil {
+	if ctx.Err() != nil || b.err != nil || b.session.full {
 		return
 	}
 	var err error
@@ -94,13 +94,13 @@ func (b *batch) next(ctx context.Context) {
 func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	s, env := b.session, m.envelope()
 	if r, kept := s.tooLarge(b.client, m); kept {
-		b.fail(s.settle(m, same(r, len(env.Recipients)), nextCall))
+		b.fail(b.settle(m, same(r, len(env.Recipients)), nextCall))
 		return out, false
 	}
 	body, err := m.leases[0].Open()
 	if err != nil {
 		s.log.Error("message cannot be read", "id", env.ID, "err", err)
-		b.fail(s.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry()))
+		b.fail(b.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry()))
 		return out, false
 	}
 	source := &source{r: body}
@@ -120,12 +120,16 @@ func (b *batch) done(m *leased, source *source, replies []smtp.Reply) {
 	case source.err != nil:
 		s.log.Error("message cannot be read", "id", m.leases[0].Envelope.ID, "err", source.err)
 		replies = same(replyUnreadable, len(replies))
+	case replies[0] == smtp.SessionFull: // RFC 9422 §4.1: the next session takes it
+		m.release()
+		s.full = true
+		return
 	case lost && b.doubt:
 		m.release()
 		return
 	}
 	b.doubt = b.doubt || lost
-	b.fail(s.settle(m, replies, s.retry()))
+	b.fail(b.settle(m, replies, s.retry()))
 	s.count(m, replies)
 	for _, r := range replies {
 		if r.Code == 421 && b.err == nil {
@@ -146,7 +150,7 @@ func (s *session) stay(ctx context.Context, client *smtp.Client) error {
 			quiet, noops = time.Now(), 0
 		}
 		end := quiet.Add(s.linger)
-		if ctx.Err() != nil || !time.Now().Before(end) || noops == maxNoops {
+		if ctx.Err() != nil || s.full || !time.Now().Before(end) || noops == maxNoops {
 			return nil
 		}
 		if err := s.lighten(client); err != nil {
@@ -200,15 +204,23 @@ var errClosing = errors.New("odmr: customer is closing the connection")
 
 // settle ends the leases of a message with what the replies mean, in their order. A recipient without a certain reply is due again
 // at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss. retry is for those refused for now.
-func (s *session) settle(m *leased, replies []smtp.Reply, retry time.Duration) error {
+func (b *batch) settle(m *leased, replies []smtp.Reply, retry time.Duration) error {
+	s := b.session
 	again := s.provider.now().Add(retry)
+	progress := slices.ContainsFunc(replies, smtp.Reply.Positive)
 	var errs []error
 	for _, lease := range m.leases {
 		verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
 		for i := range verdicts {
 			// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
-			domain := lease.Envelope.Recipients[i].Address.Domain
-			verdicts[i], replies = verdict(replies[0], domain, again), replies[1:]
+			to := &lease.Envelope.Recipients[i]
+			verdicts[i], replies = verdict(replies[0], to.Address.Domain, again), replies[1:]
+			switch v := &verdicts[i]; {
+			case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
+				v.Action = queue.Relayed
+			case progress && tooMany(v.Reply):
+				*v = queue.Verdict{}
+			}
 		}
 		switch err := lease.Settle(verdicts); {
 		case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
@@ -222,6 +234,9 @@ func (s *session) settle(m *leased, replies []smtp.Reply, retry time.Duration) e
 	}
 	return errors.Join(errs...)
 }
+
+// tooMany says that the recipient would be welcome in a transaction with fewer (RFC 5321 §4.5.3.1.10).
+func tooMany(r smtp.Reply) bool { return r.Code == 452 && r.Enhanced == [3]int{4, 5, 3} }
 
 // retry is how long a recipient that was refused for now is left alone.
 func (s *session) retry() time.Duration {
