@@ -67,13 +67,13 @@ type QueueCount struct {
 
 // FetchEvent is one line of the answer to POST /v1/fetch; the last one has Done.
 type FetchEvent struct {
-	Stage    string        `json:"stage"`
-	Messages int           `json:"messages"`
-	Octets   int64         `json:"octets"`
-	Done     bool          `json:"done,omitempty"`
-	Took     time.Duration `json:"took,omitempty"`
-	Outcome  FetchOutcome  `json:"outcome,omitempty"` // of the last
-	Error    string        `json:"error,omitempty"`   // of the last
+	Stage    string       `json:"stage"`
+	Messages int          `json:"messages"`
+	Octets   int64        `json:"octets"`
+	Done     bool         `json:"done,omitempty"`
+	Seconds  float64      `json:"took_seconds,omitempty"` // of the last
+	Outcome  FetchOutcome `json:"outcome,omitempty"`      // of the last
+	Error    string       `json:"error,omitempty"`        // of the last
 }
 
 // FetchOutcome is how a call ended, for programs.
@@ -152,7 +152,7 @@ func (s *Site) status(context.Context, struct{}) (Status, error) {
 	return Status{
 		Hostname: cfg.Hostname, Version: s.env.Build, Started: s.started,
 		Link: LinkStatus{Up: uplink.Up, Since: uplink.Since, Why: uplink.Why}, Ports: s.ports(),
-		Lanes: s.spool.Lanes(), Accepted: spool.Accepted, Messages: spool.Messages, Syncs: spool.Log.Syncs, Damaged: damaged,
+		Lanes: append([]queue.LaneCount{}, s.spool.Lanes()...), Accepted: spool.Accepted, Messages: spool.Messages, Syncs: spool.Log.Syncs, Damaged: damaged,
 	}, err
 }
 
@@ -186,9 +186,12 @@ func (s *Site) fetch(ctx context.Context, _ struct{}, send func(FetchEvent) erro
 	tell := s.observeCall()
 	report, err := customer.Call(ctx, func(p odmr.Progress) {
 		tell(p)
+		if p.Stage == odmr.Ended {
+			return // how is yet to be said
+		}
 		send(FetchEvent{Stage: p.Stage.String(), Messages: p.Messages, Octets: p.Octets}) // a caller who left ends ctx
 	})
-	last := FetchEvent{Stage: odmr.Ended.String(), Messages: report.Messages, Octets: report.Octets, Done: true, Took: report.Took, Outcome: fetchOutcome(err)}
+	last := FetchEvent{Stage: odmr.Ended.String(), Messages: report.Messages, Octets: report.Octets, Done: true, Seconds: report.Took.Seconds(), Outcome: fetchOutcome(err)}
 	if err != nil {
 		last.Error = err.Error()
 	}

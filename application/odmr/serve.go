@@ -59,6 +59,15 @@ const (
 	Failed                  // the customer refused this recipient for good: its sender gets a notice
 )
 
+// String gives the step in lower case: "turned".
+func (w What) String() string {
+	names := [...]string{Refused: "refused", Turned: "turned", Transferred: "transferred", Deferred: "deferred", Failed: "failed"}
+	if w < 0 || int(w) >= len(names) {
+		return "unknown"
+	}
+	return names[w]
+}
+
 // Serve answers one customer, from greeting to end, and closes conn. It returns nil when both sides took their leave. When ctx ends, it
 // finishes the message under way; who cannot wait for that closes conn.
 func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {

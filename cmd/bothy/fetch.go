@@ -130,7 +130,8 @@ func summary(e site.FetchEvent) string {
 	case e.Messages == 0 && e.Octets == 0:
 		return "The call failed: " + printable(string(e.Outcome))
 	}
-	s := fmt.Sprintf("Fetched %s, %s, in %s", plural(e.Messages, "message"), rate(e.Octets, e.Took), lasted(e.Took))
+	took := time.Duration(e.Seconds * float64(time.Second))
+	s := fmt.Sprintf("Fetched %s, %s, in %s", plural(e.Messages, "message"), rate(e.Octets, took), lasted(took))
 	if e.Outcome != site.Fetched {
 		s += ", then: " + printable(string(e.Outcome))
 	}

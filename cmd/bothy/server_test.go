@@ -174,7 +174,7 @@ func TestFetch(t *testing.T) {
 				{Stage: "dialing"},
 				{Stage: "receiving"},
 				{Stage: "receiving", Messages: 1, Octets: 5000},
-				{Stage: "ended", Messages: 2, Octets: 48_000_000, Done: true, Took: 10 * time.Second, Outcome: site.Fetched},
+				{Stage: "ended", Messages: 2, Octets: 48_000_000, Done: true, Seconds: 10, Outcome: site.Fetched},
 			}, "dialing\nreceiving\nFetched 2 messages, 48 MB, 4.8 MB/s, in 10s\n", "", 0,
 		},
 		{last(site.NoMail, "odmr: no mail"), "dialing\nThere was no mail.\n", "", 3},
