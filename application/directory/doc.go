@@ -17,6 +17,7 @@
 //
 //	NAME      the database: journal in WAL mode, synchronous=FULL, so that a change that was reported survives a power cut; mode 0600
 //	NAME-wal, NAME-shm   SQLite's own, while it is open; they belong to the database when it is copied
+//	NAME.ballast   room that is given away when the disk is full, so that a start and changes go on; made anew when there is room
 //	NAME.key  256 bits in hexadecimal that seal the CRAM-MD5 passwords (AES-GCM); mode 0600, made when the first account opts in.
 //	          A copy of the database alone gives away no such password. Without the key CRAM-MD5 fails, and all else works.
 //

@@ -14,7 +14,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	_ "modernc.org/sqlite" // the driver's name is "sqlite"
+	"modernc.org/sqlite" // the driver's name is "sqlite"
+
+	"bothy/lib/ballast"
+	"bothy/lib/wal"
 )
 
 // Directory is the SQLite file of accounts, domains, aliases and ODMR customers. Changes count at once, also those another
@@ -29,6 +32,7 @@ type Directory struct {
 
 	contacts contacts
 	key      sealer
+	ballast  ballast.Ballast
 
 	mu      sync.Mutex // guards conn and what follows
 	db      *sql.DB
@@ -56,6 +60,7 @@ const (
 	busyTimeout  = 5 * time.Second        // another process's change is waited for so long
 	pollInterval = 100 * time.Millisecond // between looks for changes by others
 	contactDelay = time.Second            // between writings of contacts: each costs a sync of the disk
+	ballastSize  = 1 << 20                // octets: a start and some changes
 )
 
 // pragmas must be in force on the connection; the values are those that SQLite answers with.
@@ -78,22 +83,50 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 	if err := create(file); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
-	d := &Directory{file: file, log: o.Log, domains: o.Domains, host: canonicalDomain(o.Hostname), key: sealer{file: file + ".key"}, done: make(chan struct{})}
+	d := &Directory{
+		file: file, log: o.Log, domains: o.Domains, host: canonicalDomain(o.Hostname), key: sealer{file: file + ".key"},
+		ballast: ballast.Ballast{FS: wal.OS(), File: file + ".ballast", Size: ballastSize}, done: make(chan struct{}),
+	}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
-	if d.db, err = sql.Open("sqlite", source(file)); err != nil {
-		return nil, err
+	err = d.connect(ctx)
+	if isFull(err) && d.ballast.Drop() {
+		err = d.connect(ctx)
 	}
-	d.db.SetMaxOpenConns(1)
-	if err := d.start(ctx); err != nil {
-		d.db.Close()
+	if err != nil {
 		return nil, fmt.Errorf("directory: %s: %w", file, err)
 	}
+	d.ballast.Hold()
 	watching, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	go d.watch(watching)
 	return d, nil
+}
+
+func (d *Directory) connect(ctx context.Context) (err error) {
+	if d.db, err = sql.Open("sqlite", source(d.file)); err != nil {
+		return err
+	}
+	d.db.SetMaxOpenConns(1)
+	if err = d.start(ctx); err != nil {
+		d.db.Close()
+	}
+	return err
+}
+
+// Result codes of SQLite for want of room (sqlite.org/rescode.html).
+const (
+	sqliteFull    = 13
+	sqliteShmSize = 10 | 19<<8 // the index of its journal does not grow
+)
+
+// isFull reports whether err is for want of room on the disk.
+func isFull(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
+		return e.Code()&0xff == sqliteFull || e.Code() == sqliteShmSize
+	}
+	return wal.IsFull(err)
 }
 
 // create makes an empty file that only its owner reads; SQLite gives its other files the same mode.
@@ -139,10 +172,22 @@ func (d *Directory) start(ctx context.Context) error {
 			return refuse(ErrDurable, "%s is %s and cannot be %s: put the file on a local disk", p.name, got, p.want)
 		}
 	}
-	return d.transact(ctx, "BEGIN IMMEDIATE", func(ctx context.Context) error {
-		if err := migrate(ctx, d.conn, migrations); err != nil {
+	current, err := isCurrent(ctx, d.conn)
+	if err != nil {
+		return err
+	}
+	if !current {
+		err := d.transact(ctx, "BEGIN IMMEDIATE", func(ctx context.Context) error {
+			if err := migrate(ctx, d.conn, migrations); err != nil {
+				return err
+			}
+			return makeSecret(ctx, d.conn)
+		})
+		if err != nil {
 			return err
 		}
+	}
+	return d.transact(ctx, "BEGIN", func(ctx context.Context) error { // nothing is written: the disk may be full
 		if d.secret, err = loadSecret(ctx, d.conn); err != nil {
 			return err
 		}
@@ -186,8 +231,16 @@ func (d *Directory) transact(ctx context.Context, begin string, f func(context.C
 }
 
 // change runs one change: edit judges it against the state that holds under SQLite's write lock, and writes. The new state can be seen
-// when change returns nil.
+// when change returns nil. On a full disk it takes the room of the ballast: who has no room must be able to say so to his users.
 func (d *Directory) change(ctx context.Context, edit func(s *snapshot, exec execer) error) error {
+	err := d.changeOnce(ctx, edit)
+	if isFull(err) && d.ballast.Drop() {
+		err = d.changeOnce(ctx, edit)
+	}
+	return err
+}
+
+func (d *Directory) changeOnce(ctx context.Context, edit func(s *snapshot, exec execer) error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
@@ -277,6 +330,7 @@ func (d *Directory) watch(ctx context.Context) {
 		if now := time.Now(); err == nil && now.Sub(written) >= contactDelay {
 			written = now
 			err = d.writeContacts()
+			d.ballast.Hold()
 		}
 		d.mu.Unlock()
 		if err != nil && !troubled && ctx.Err() == nil { // once, not ten times a second

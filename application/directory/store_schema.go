@@ -105,17 +105,26 @@ func migrate(ctx context.Context, conn *sql.Conn, steps []string) error {
 	return err
 }
 
+// isCurrent reports whether the schema is the newest, which is there with its secret.
+func isCurrent(ctx context.Context, conn *sql.Conn) (bool, error) {
+	var version int
+	err := conn.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version)
+	return version == len(migrations), err
+}
+
 // secretLength is that of the key for made-up salts, in octets.
 const secretLength = 32
 
-// loadSecret reads sasl.Authenticator's Secret, which is made with the database.
-func loadSecret(ctx context.Context, conn *sql.Conn) ([]byte, error) {
+// makeSecret makes sasl.Authenticator's Secret with the database.
+func makeSecret(ctx context.Context, conn *sql.Conn) error {
 	secret := make([]byte, secretLength)
 	rand.Read(secret)
-	if _, err := conn.ExecContext(ctx, "INSERT INTO setting (name, value) VALUES ('secret', ?) ON CONFLICT DO NOTHING", secret); err != nil {
-		return nil, err
-	}
-	err := conn.QueryRowContext(ctx, "SELECT value FROM setting WHERE name = 'secret'").Scan(&secret)
+	_, err := conn.ExecContext(ctx, "INSERT INTO setting (name, value) VALUES ('secret', ?) ON CONFLICT DO NOTHING", secret)
+	return err
+}
+
+func loadSecret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) {
+	err = conn.QueryRowContext(ctx, "SELECT value FROM setting WHERE name = 'secret'").Scan(&secret)
 	return secret, err
 }
 
