@@ -22,9 +22,11 @@ type Status struct {
 	Link     LinkStatus        `json:"link"`
 	Ports    Ports             `json:"ports"`
 	Lanes    []queue.LaneCount `json:"lanes"`
-	Accepted uint64            `json:"accepted"` // messages since the start
-	Messages int               `json:"messages"` // that wait
-	Syncs    uint64            `json:"syncs"`    // of the spool's log, since the start
+	Accepted uint64            `json:"accepted"`       // messages since the start
+	Messages int               `json:"messages"`       // that wait
+	Syncs    uint64            `json:"syncs"`          // of the spool's log, since the start
+	Free     int64             `json:"free"`           // octets of the spool's disk that may still be written
+	Full     bool              `json:"full,omitempty"` // what is free is the reserve for accepted mail: new mail is refused
 	Damaged  []string          `json:"damaged,omitempty"`
 }
 
@@ -152,7 +154,8 @@ func (s *Site) status(context.Context, struct{}) (Status, error) {
 	return Status{
 		Hostname: cfg.Hostname, Version: s.env.Build, Started: s.started,
 		Link: LinkStatus{Up: uplink.Up, Since: uplink.Since, Why: uplink.Why}, Ports: s.ports(),
-		Lanes: append([]queue.LaneCount{}, s.spool.Lanes()...), Accepted: spool.Accepted, Messages: spool.Messages, Syncs: spool.Log.Syncs, Damaged: damaged,
+		Lanes: append([]queue.LaneCount{}, s.spool.Lanes()...), Accepted: spool.Accepted, Messages: spool.Messages, Syncs: spool.Log.Syncs,
+		Free: spool.Free, Full: spool.Full, Damaged: damaged,
 	}, err
 }
 

@@ -55,6 +55,9 @@ func (c *statusCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	if err := printTable(std.out, rows); err != nil {
 		return err
 	}
+	if s.Full {
+		fmt.Fprintln(std.out, "disk full: new mail is refused until there is room,", octets(s.Free), "free")
+	}
 	for _, d := range s.Damaged {
 		fmt.Fprintln(std.out, "damaged:", printable(d))
 	}
