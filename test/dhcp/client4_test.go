@@ -55,7 +55,7 @@ func TestDhclient(t *testing.T) {
 	ns := l.plug("c", l.srv)
 	script, file := l.hook("dhclient", "$reason", "$new_ip_address")
 	config := filepath.Join(l.dir, "dhclient.conf")
-	if err := os.WriteFile(config, []byte("initial-interval 1;\nbackoff-cutoff 1;\nalso request smtp-server, pop-server;\n"), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte("initial-interval 1;\nbackoff-cutoff 2;\nalso request smtp-server, pop-server;\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{
@@ -70,6 +70,7 @@ func TestDhclient(t *testing.T) {
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
 	unicast(t, ns, false)
 	l.said(`"lease rebound" address=192.0.2.100`, 1)
+	l.seesTimes(file, "event=RENEW", 2) // now it has written it down
 	unicast(t, ns, true)
 	end(t, cmd, syscall.SIGKILL) // it remembers its lease: INIT-REBOOT
 	peer.Start(t, "ip", args...)
@@ -106,6 +107,7 @@ func TestDhcpcd(t *testing.T) {
 		l.sees(file, what)
 	}
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
+	l.sees(file, "event=RENEW")
 	end(t, cmd, syscall.SIGTERM)
 	args[len(args)-1] = strings.Replace(start, config, released, 1)
 	cmd, _ = peer.Start(t, "ip", args...)

@@ -173,6 +173,11 @@ exit 0
 // sees waits until a hook's file says something.
 func (l *lab) sees(file, what string) {
 	l.t.Helper()
+	l.seesTimes(file, what, 1)
+}
+
+func (l *lab) seesTimes(file, what string, n int) {
+	l.t.Helper()
 	var content []byte
 	defer func() {
 		if l.t.Failed() {
@@ -181,7 +186,7 @@ func (l *lab) sees(file, what string) {
 	}()
 	peer.Eventually(l.t, 40*time.Second, fmt.Sprintf("%q in %s", what, filepath.Base(file)), func() bool {
 		content, _ = os.ReadFile(file)
-		return bytes.Contains(content, []byte(what))
+		return bytes.Count(content, []byte(what)) >= n
 	})
 }
 
