@@ -10,6 +10,7 @@
 // Plane: application. What lies on the disk:
 //
 //	lock                            one process holds it
+//	ballast                         room that is given away when the disk is full, so that mail can be read and removed
 //	tmp/<id>-*                      bodies being written; emptied at Open
 //	accounts/<name>/mail/<id>       one file a message, complete and synced before it has this name
 //	accounts/<name>/index.sqlite    what is known of each message beside its octets

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"bothy/application/message"
+	"bothy/lib/ballast"
+	"bothy/lib/wal"
 )
 
 // Config is what the operator sets.
@@ -25,6 +27,9 @@ type Config struct {
 	Indexes    int   `doc:"Most account indexes kept open at once." default:"64" min:"1" reload:"restart"`
 	Deliveries int   `doc:"Most messages delivered into mailboxes at the same time." default:"8" min:"1" max:"256"`
 }
+
+// ballastSize is enough to open and sweep a few indexes and to expunge all that is in them, in octets.
+const ballastSize = 4 << 20
 
 // The defaults of Config.
 const (
@@ -70,6 +75,8 @@ type Store struct {
 	lock  *os.File
 	disk  disk
 
+	ballast ballast.Ballast // its room is for reading and removing; nothing is delivered while it is not there
+
 	mu      sync.Mutex
 	inboxes map[string]*inbox // of the accounts used since Open
 	clock   uint64            // rises with every use
@@ -113,6 +120,7 @@ func open(dir string, o Options, d disk) (*Store, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.ballast = ballast.Ballast{FS: wal.OS(), File: filepath.Join(dir, "ballast"), Size: ballastSize}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -129,6 +137,7 @@ func open(dir string, o Options, d disk) (*Store, error) {
 		lock.Close()
 		return nil, err
 	}
+	s.ballast.Hold()
 	return s, nil
 }
 
@@ -205,6 +214,16 @@ func (s *Store) with(name string, f func(*inbox) error) error {
 	return err
 }
 
+// withBallast is with for those who bring no mail: a full disk does not keep them from it.
+func (s *Store) withBallast(name string, f func(*inbox) error) error {
+	err := s.with(name, f)
+	if isFull(err) && s.ballast.Drop() {
+		s.log.Warn("disk full: the mailboxes' ballast is in use, nothing is delivered until there is room", "account", name, "err", err)
+		err = s.with(name, f)
+	}
+	return err
+}
+
 // try runs f once. It returns the index that f ran on.
 func (s *Store) try(b *inbox, f func(*inbox) error) (*sql.DB, error) {
 	for {
@@ -252,7 +271,7 @@ func (s *Store) evict() {
 
 // Messages lists the INBOX of an account in the order of delivery.
 func (s *Store) Messages(ctx context.Context, account string) (list []Message, err error) {
-	err = s.with(account, func(b *inbox) error {
+	err = s.withBallast(account, func(b *inbox) error {
 		list, err = b.messages(ctx)
 		return err
 	})
@@ -290,9 +309,13 @@ func (s *Store) Remove(ctx context.Context, account string, gone []message.ID) e
 	if len(gone) == 0 {
 		return nil
 	}
-	return s.with(account, func(b *inbox) error {
+	err := s.withBallast(account, func(b *inbox) error {
 		b.commit.Lock()
 		defer b.commit.Unlock()
+		err := s.disk.step("expunge", b.index())
+		if err != nil {
+			return err
+		}
 		octets, err := b.expunge(context.WithoutCancel(ctx), gone, s.now())
 		if err != nil {
 			return err
@@ -306,6 +329,8 @@ func (s *Store) Remove(ctx context.Context, account string, gone []message.ID) e
 		s.notify(b)
 		return nil
 	})
+	s.ballast.Hold()
+	return err
 }
 
 // Hold gives an account's maildrop to one session at a time (RFC 1939 §4), or returns ErrInUse. Mail is delivered all the same.

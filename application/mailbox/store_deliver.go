@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"syscall"
 
 	"bothy/application/message"
 	"bothy/application/smtp"
@@ -41,7 +40,7 @@ func (s *Store) Deliver(ctx context.Context, account string, env *message.Envelo
 	switch {
 	case err == nil, ctx.Err() != nil, errors.As(err, &reply):
 		return err
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), resultCode(err) == sqliteFull:
+	case isFull(err):
 		return fmt.Errorf("%w: %w", errNoSpace, err)
 	default:
 		return fmt.Errorf("%w: %w", errMailbox, err)
@@ -51,6 +50,9 @@ func (s *Store) Deliver(ctx context.Context, account string, env *message.Envelo
 func (s *Store) deliver(ctx context.Context, account string, env *message.Envelope, body io.Reader, size int64) error {
 	if env.ID.IsZero() {
 		return errors.New("mailbox: a message has an id")
+	}
+	if !s.ballast.Hold() {
+		return errNoSpace
 	}
 	if s.quota > 0 { // before anything is written
 		if err := s.with(account, func(b *inbox) error {

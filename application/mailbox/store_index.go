@@ -13,6 +13,7 @@ import (
 	"modernc.org/sqlite"
 
 	"bothy/application/message"
+	"bothy/lib/wal"
 )
 
 // migrations bring an index from one user_version to the next. One that was released is never changed.
@@ -61,6 +62,7 @@ const (
 	sqliteCorrupt = 11
 	sqliteFull    = 13
 	sqliteNotADB  = 26
+	sqliteShmSize = 10 | 19<<8 // an extended one: the index of its journal does not grow for want of room
 )
 
 // resultCode returns SQLite's primary result code, 0 when err is none of its errors.
@@ -69,6 +71,14 @@ func resultCode(err error) int {
 		return e.Code() & 0xff
 	}
 	return 0
+}
+
+// isFull reports whether err is for want of room on the disk.
+func isFull(err error) bool {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == sqliteShmSize {
+		return true
+	}
+	return wal.IsFull(err) || resultCode(err) == sqliteFull
 }
 
 // isDamage reports whether err says that the index itself is not sound, rather than that the disk is full or away.

@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"bothy/application/message"
 	"bothy/application/smtp"
+	"bothy/lib/sim"
 )
 
 const keeper = "keeper@clinic.example"
@@ -314,6 +316,49 @@ func TestDiskFails(t *testing.T) {
 		if texts, _ := kept(t, s, keeper); len(texts) != 1 || texts[0] != trace+text {
 			t.Fatalf("step %d: %q", fail, texts)
 		}
+	}
+}
+
+// On a full disk mail is read and removed, a mailbox that was not open too, and nothing is delivered; then there is room, and it is.
+func TestFullDisk(t *testing.T) {
+	room := sim.NewDisk() // has only the ballast: while it is there, nothing else finds room
+	var full atomic.Bool
+	s, err := open(t.TempDir(), Options{}, disk{fault: func(step, _ string) error {
+		if full.Load() && room.Used() > 0 && (step == "mkdir" || step == "expunge") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.ballast.FS = room
+	deliver(t, s, 1, "Subject: one\r\n\r\n")
+	deliver(t, s, 2, "Subject: two\r\n\r\n")
+	refused := func() {
+		t.Helper()
+		if err := s.Deliver(t.Context(), keeper, envelope(3), strings.NewReader("x\r\n"), 3); !errors.Is(err, errNoSpace) {
+			t.Errorf("delivered: %v", err)
+		}
+	}
+
+	full.Store(true)
+	room.SetCapacity(room.Used())
+	if err := s.Remove(t.Context(), keeper, []message.ID{envelope(1).ID}); err != nil {
+		t.Error(err)
+	}
+	refused()
+	if texts, _ := kept(t, s, "another@clinic.example"); texts != nil { // opened for the first time
+		t.Errorf("%q", texts)
+	}
+	refused()
+
+	full.Store(false)
+	room.SetCapacity(2 * ballastSize)
+	deliver(t, s, 3, "Subject: three\r\n\r\n")
+	if texts, _ := kept(t, s, keeper); len(texts) != 2 || room.Used() != ballastSize {
+		t.Errorf("%q, %d octets of ballast", texts, room.Used())
 	}
 }
 
