@@ -84,7 +84,7 @@ func (s *session) denied(mechanism string, err error) error {
 	switch {
 	case errors.Is(err, sasl.ErrCredentials):
 		s.failed++
-		s.log.Info("login refused", "mechanism", mechanism, "err", err)
+		s.log.Warn("login refused", "peer", s.channel().Peer, "mechanism", mechanism, "err", err) // err names the account, if there is one
 		return refuse(codeAuth, "username or password is wrong")
 	case errors.Is(err, sasl.ErrPlaintext):
 		return refuse(codeAuth, "no password before TLS: give STLS first")
@@ -93,8 +93,11 @@ func (s *session) denied(mechanism string, err error) error {
 	case errors.Is(err, sasl.ErrMalformed):
 		s.failed++
 		return refuse("", "malformed response")
+	case errors.Is(err, sasl.ErrThrottled):
+		s.log.Warn("login has to wait", "peer", s.channel().Peer, "mechanism", mechanism, "err", err)
+		return refuse(codeTemp, "cannot log in now")
 	default:
-		s.log.Warn("login failed", "mechanism", mechanism, "err", err)
+		s.log.Error("login broke", "peer", s.channel().Peer, "mechanism", mechanism, "err", err)
 		return refuse(codeTemp, "cannot log in now")
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"net/netip"
 	"os"
 	"regexp"
 	"strings"
@@ -514,4 +515,32 @@ func BenchmarkRetr(b *testing.B) {
 			}
 		}
 	}
+}
+
+// A failed login is in the log with its peer and the account, if there is one; what else was given for a name may be a password.
+func TestLogFailures(t *testing.T) {
+	var log bytes.Buffer
+	server := newServer(nil)
+	server.Auth.(*sasl.Authenticator).Throttle = &sasl.Throttle{Failures: 2}
+	s := &session{server: server, raw: fromPeer{}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	for _, name := range []string{"keeper@light.example", "two words", "two words"} {
+		_, err := server.Auth.Password(t.Context(), sasl.Channel{TLS: &tls.ConnectionState{}, Peer: s.channel().Peer}, name, "wrong")
+		s.denied("PASS", err)
+	}
+	lines := strings.Split(log.String(), "\n")
+	for i, want := range []string{"account keeper@light.example", "account unknown", "has to wait"} {
+		if !strings.Contains(lines[i], "level=WARN") || !strings.Contains(lines[i], "peer=192.0.2.1 ") || !strings.Contains(lines[i], want) {
+			t.Errorf("%s\nwant %q", lines[i], want)
+		}
+	}
+	if strings.Contains(log.String(), "two words") {
+		t.Error(log.String())
+	}
+}
+
+// fromPeer is a connection from 192.0.2.1.
+type fromPeer struct{ net.Conn }
+
+func (fromPeer) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort("192.0.2.1:1024"))
 }

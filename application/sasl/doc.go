@@ -22,6 +22,23 @@
 // A name without an account gets a whole exchange: its salt is made up from the name under a key (Authenticator.Secret), the iteration
 // count is everybody's, the work is the same, and the answer is [ErrCredentials] at the same step as for a wrong password.
 //
+// # Nobody guesses for long, and nobody is locked out
+//
+// Until its password is looked at, an owner with a new address is a stranger among strangers, so what they may guess is rationed by where
+// they come from ([Throttle]). With the defaults, an address has 5 failures and then about 100 a day. A place (IPv4 /16, IPv6 /32) has 20
+// attempts on one account and then one every 5 minutes: 308 the first day. The account has 5000 and then one a second: 91,400 the first
+// day, 86,400 a day after; 17,000 years for half of 2^40 passwords. 250 places are needed to use up 5000 at once, 300 to keep up with one a
+// second: with fewer, whoever comes from another place is looked at. With more, only a known address (for 30 days) and its vicinity (IPv4
+// /24, IPv6 /48: 308 attempts) are sure of it, and EXTERNAL, which nobody can guess. An attempt is paid before it is looked at, so that
+// many at once are not more.
+//
+// An account is counted by the name given, before anybody knows whether it exists: one with three addresses to log in by has four times as
+// many.
+//
+// Memory: 4096 addresses, 4096 known pairs, 4096 places with an account and 4096 accounts, under 700 octets each with the longest name:
+// 11 MB at most, whoever comes. Names and places without end do not push out a budget that is used up: the one that is fullest goes first.
+// A restart forgets everything.
+//
 // # Why SASLprep and not PRECIS
 //
 // The password that goes into a SCRAM proof is prepared by the client, and RFC 5802 §5.1 names SASLprep; RFC 8265 prepares some

@@ -46,7 +46,7 @@ func (s *cramServer) Next(ctx context.Context, response []byte) (challenge []byt
 	optedIn := len(v.CRAMSecret) > 0
 	proven := hmac.Equal(digest, cramDigest(v.CRAMSecret, []byte(s.challenge)))
 	if !proven || !known || !optedIn {
-		return nil, false, s.auth.refuse(s.ch, name, "digest")
+		return nil, false, s.auth.refuse(s.ch, name, v.Account, "digest")
 	}
 	s.auth.accept(s.ch, name)
 	s.identity = v.Account

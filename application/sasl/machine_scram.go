@@ -100,11 +100,11 @@ func (s *scramServer) prove(ctx context.Context, message string) ([]byte, error)
 	proven := s.verifier.proves(final.proof, authMessage)
 	switch {
 	case !hmac.Equal(final.binding, input):
-		return nil, s.auth.refuse(s.ch, s.name, "channel bindings differ")
+		return nil, s.auth.refuse(s.ch, s.name, s.verifier.Account, "channel bindings differ")
 	case final.nonce != s.nonce:
-		return nil, s.auth.refuse(s.ch, s.name, "nonce")
+		return nil, s.auth.refuse(s.ch, s.name, s.verifier.Account, "nonce")
 	case !proven || !s.known:
-		return nil, s.auth.refuse(s.ch, s.name, "proof")
+		return nil, s.auth.refuse(s.ch, s.name, s.verifier.Account, "proof")
 	}
 	if err := s.authorise(ctx, s.verifier.Account, s.first.authzid); err != nil {
 		return nil, err

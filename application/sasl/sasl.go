@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/netip"
 )
 
@@ -54,6 +55,7 @@ var (
 	ErrMechanism   = errors.New("sasl: mechanism not available") // 504 5.5.4
 	ErrPlaintext   = errors.New("sasl: mechanism needs TLS")     // 538 5.7.11
 	ErrServer      = errors.New("sasl: server not to be trusted")
+	ErrThrottled   = fmt.Errorf("%w: too many failures", ErrTemporary) // not looked at
 )
 
 // Verifier is what a server keeps of one account's password.

@@ -85,7 +85,7 @@ func (a *Authenticator) Password(ctx context.Context, ch Channel, username, pass
 		return "", err
 	}
 	if !v.Check(password) || !known {
-		return "", a.refuse(ch, name, "password")
+		return "", a.refuse(ch, name, v.Account, "password")
 	}
 	a.accept(ch, name)
 	return v.Account, nil
@@ -156,23 +156,33 @@ func (a *Authenticator) admit(ch Channel, name string) error {
 	if a.Throttle == nil {
 		return nil
 	}
-	if wait := a.Throttle.Wait(ch.Peer, strings.ToLower(name)); wait > 0 {
-		return fmt.Errorf("%w: too many failures, wait %v", ErrTemporary, wait)
+	if wait := a.Throttle.Wait(ch.Peer, counted(name)); wait > 0 {
+		return fmt.Errorf("%w, wait %v", ErrThrottled, wait)
 	}
 	return nil
 }
 
+// counted is the name that a Throttle counts by, cut where no account's name is that long.
+func counted(name string) string {
+	name = strings.TrimSuffix(strings.ToLower(name), ".") // as accounts are found
+	return strings.Clone(name[:min(len(name), 320)])
+}
+
 func (a *Authenticator) accept(ch Channel, name string) {
 	if a.Throttle != nil {
-		a.Throttle.Succeeded(ch.Peer, strings.ToLower(name))
+		a.Throttle.Succeeded(ch.Peer, counted(name))
 	}
 }
 
-func (a *Authenticator) refuse(ch Channel, name, why string) error {
+// refuse notes a failure. For the log it names the account, if there is one: what else was given for a name may be a password.
+func (a *Authenticator) refuse(ch Channel, name, account, why string) error {
 	if a.Throttle != nil {
-		a.Throttle.Failed(ch.Peer, strings.ToLower(name))
+		a.Throttle.Failed(ch.Peer, counted(name))
 	}
-	return fmt.Errorf("%w: %s", ErrCredentials, why)
+	if account == "" {
+		account = "unknown"
+	}
+	return fmt.Errorf("%w: %s, account %s", ErrCredentials, why, account)
 }
 
 // exchange is what the server halves have in common.

@@ -131,11 +131,14 @@ func (s *Session) failAuth(mechanism string, err error) (Reply, error) {
 		return Reply{538, [3]int{5, 7, 11}, "encryption required for requested authentication mechanism"}, nil
 	case errors.Is(err, sasl.ErrMalformed):
 		return s.countAuth(Reply{501, [3]int{5, 5, 2}, "malformed authentication response"})
-	case errors.Is(err, sasl.ErrCredentials):
+	case errors.Is(err, sasl.ErrCredentials): // err names the account, where there is one
 		s.Log().Warn("authentication failed", "mechanism", strings.ToUpper(mechanism), "err", err)
 		return s.countAuth(Reply{535, [3]int{5, 7, 8}, "authentication credentials invalid"})
+	case errors.Is(err, sasl.ErrThrottled):
+		s.Log().Warn("authentication has to wait", "mechanism", strings.ToUpper(mechanism), "err", err)
+	default:
+		s.Log().Error("authentication broke", "mechanism", strings.ToUpper(mechanism), "err", err)
 	}
-	s.Log().Error("authentication broke", "mechanism", strings.ToUpper(mechanism), "err", err)
 	return Reply{454, [3]int{4, 7, 0}, "temporary authentication failure"}, nil
 }
 

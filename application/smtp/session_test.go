@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -272,5 +274,19 @@ func TestRefuse(t *testing.T) {
 	}
 	if got := conn.out.String(); got != "421 4.7.0 light.example too many connections\r\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// That somebody has to wait is no fault of ours.
+func TestLogFailures(t *testing.T) {
+	for say, want := range map[string]string{"wrong": "level=WARN", "fast": "level=WARN", "later": "level=ERROR"} {
+		var log bytes.Buffer
+		s := &Session{server: &Server{Log: slog.New(slog.NewTextHandler(&log, nil))}, Peer: netip.MustParseAddrPort("192.0.2.1:1024")}
+		s.limits.AuthFailures = 3
+		_, _, err := (&question{}).Next(t.Context(), []byte(say))
+		s.failAuth("TEST", err)
+		if got := log.String(); !strings.Contains(got, want) || !strings.Contains(got, "peer=192.0.2.1:1024 ") {
+			t.Errorf("%s: %s, want %s", say, got, want)
+		}
 	}
 }

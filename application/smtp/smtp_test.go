@@ -184,6 +184,8 @@ func (q *question) Next(_ context.Context, response []byte) ([]byte, bool, error
 		return nil, true, nil
 	case string(response) == "later":
 		return nil, false, errors.New("directory is away")
+	case string(response) == "fast":
+		return nil, false, sasl.ErrThrottled
 	case string(response) == "odd":
 		return nil, false, sasl.ErrMalformed
 	}
