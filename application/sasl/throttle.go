@@ -114,7 +114,7 @@ type scope struct{ v4, v6 int }
 var (
 	host     = scope{32, 64} // an IPv6 host has 2^64 addresses
 	vicinity = scope{24, 48} // of a customer whose address changes
-	provider = scope{16, 32} // RFC 6177 §2: a site has up to a /48; who provides to sites has a /32
+	provider = scope{16, 32} // a site has up to a /48, who provides to sites has a /32
 )
 
 // of names the network of that scope around peer.
