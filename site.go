@@ -152,8 +152,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("mailboxes: %w", err)
 	}
+	notices := &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
 	s.spool, err = queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices},
+		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: notices, Keep: notices.Keeps,
 		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration { return delayNotice(l, cfg.Queue.DelayNotice) }, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {

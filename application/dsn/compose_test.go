@@ -191,6 +191,9 @@ func TestDoubleBounce(t *testing.T) {
 		if notice, _ := compose(t, telling, r); notice != nil {
 			t.Errorf("%s: a notice for a notice for a notice", postmaster)
 		}
+		if !telling.Keeps(r.Envelope, &r.Outcomes[0].Recipient) || composer.Keeps(r.Envelope, &r.Outcomes[0].Recipient) {
+			t.Errorf("%s: that notice is kept, where there are any", postmaster)
+		}
 	}
 }
 

@@ -44,6 +44,12 @@ func (c *Composer) due(r *Report) (to message.Address, outcomes []Outcome) {
 	return to, outcomes
 }
 
+// Keeps reports whether a message is the last that anybody could be told: a notice to whom double bounces go. It must not be forgotten
+// when it fails (RFC 5321 §6.1).
+func (c *Composer) Keeps(env *message.Envelope, to *message.Recipient) bool {
+	return c.DoubleBounces && env.ReversePath.IsNull() && c.isPostmaster(to.Address)
+}
+
 func (c *Composer) postmaster() message.Address {
 	if c.Postmaster.IsNull() {
 		return message.Address{Local: "postmaster", Domain: c.Hostname}
