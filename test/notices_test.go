@@ -1,0 +1,186 @@
+package test
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bothy/test/peer"
+)
+
+// remote is a site, its provider and a server elsewhere in the world, set up as the documentation says.
+type remote struct {
+	site, provider, world *server
+	border                string // the provider's
+}
+
+func startRemote(t *testing.T, more ...string) *remote {
+	t.Helper()
+	r := &remote{border: peer.FreePort(t)}
+	calls, submit, elsewhere := peer.FreePort(t), peer.FreePort(t), peer.FreePort(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("tanstaaf tanstaaf\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.world = startServer(t, fmt.Sprintf("hostname = \"mx.elsewhere.example\"\n[smtp]\nlisten = [%q]\n", elsewhere))
+	r.provider = startServer(t, fmt.Sprintf(`hostname = "localhost"
+[smtp]
+listen = [%q]
+[submission]
+listen = [%q]
+[odmr]
+listen_tls = [%q]
+[route.via]
+"elsewhere.example" = %q
+[relay]
+via_tls = "none"
+`, r.border, submit, calls, elsewhere))
+	peer.WaitPort(t, calls)
+	peer.WaitPort(t, elsewhere)
+	bothy(t, "account", "add", "--config", r.world.file, "--password-file", secret, "aunt@elsewhere.example")
+	bothy(t, "customer", "add", "--config", r.provider.file, "--password-file", secret, "clinic", "clinic.example", "lab.example")
+	ca := filepath.Join(filepath.Dir(r.provider.file), "data", "tls", "ca.pem")
+	r.site = startServer(t, fmt.Sprintf(`hostname = "mail.clinic.example"
+[fetch]
+provider = "localhost:%s"
+tls = "implicit"
+ca_file = %q
+username = "clinic"
+password_file = %q
+domains = ["clinic.example", "lab.example"]
+[route]
+smarthost = "localhost:%s"
+[relay]
+username = "clinic"
+password_file = %q
+ca_file = %q
+`, port(calls), ca, secret, port(submit), secret, ca)+strings.Join(more, ""))
+	peer.Eventually(t, waitDelivery, "the site's socket", func() bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(r.site.file), "data", "run", "submit.sock"))
+		return err == nil
+	})
+	return r
+}
+
+func port(address string) string {
+	_, port, _ := net.SplitHostPort(address)
+	return port
+}
+
+// holds reports whether one of an account's messages has all of the texts.
+func (s *server) holds(t *testing.T, texts ...string) bool {
+	t.Helper()
+	found := false
+	_ = filepath.WalkDir(filepath.Join(filepath.Dir(s.file), "data", "mailboxes"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil
+		}
+		content, _ := os.ReadFile(path)
+		all := true
+		for _, text := range texts {
+			all = all && strings.Contains(string(content), text)
+		}
+		found = found || all
+		return nil
+	})
+	return found
+}
+
+// mail sends a message to the provider as the Internet does.
+func (r *remote) mail(t *testing.T, subject, to string) {
+	t.Helper()
+	s := dial(t, r.border)
+	s.say(t, "250", "EHLO mx.elsewhere.example")
+	s.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")
+	s.say(t, "250", "RCPT TO:<%s>", to)
+	s.say(t, "354", "DATA")
+	s.say(t, "250", "From: aunt@elsewhere.example\r\nSubject: %s\r\n\r\nhello\r\n.", subject)
+	s.say(t, "221", "QUIT")
+}
+
+func (s *server) queued(t *testing.T) string { return bothy(t, "queue", "list", "--config", s.file) }
+
+func (s *server) add(t *testing.T, address string) {
+	t.Helper()
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("open sesame\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bothy(t, "account", "add", "--config", s.file, "--password-file", secret, address)
+}
+
+// TestMailForRoot: what programs of the site's machine send to root waits for the first account and is then the postmaster's.
+func TestMailForRoot(t *testing.T) {
+	r := startRemote(t)
+	if out, code := peer.Run(t, "Subject: disk failing\n\nsda\n", program, "sendmail", "-C", r.site.file, "root"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	peer.Eventually(t, waitDelivery, "the mail to wait for an account", func() bool {
+		return strings.Contains(r.site.queued(t), "no account yet")
+	})
+	r.site.add(t, "nurse@clinic.example")
+	time.Sleep(200 * time.Millisecond) // the server looks for changes ten times a second
+	bothy(t, "queue", "retry", "--config", r.site.file, "--all")
+	peer.Eventually(t, waitDelivery, "root's mail at the postmaster", func() bool { return r.site.holds(t, "Subject: disk failing") })
+	if left := r.provider.queued(t); strings.Contains(left, "mail.clinic.example") {
+		t.Errorf("the provider has got\n%s", left)
+	}
+}
+
+// TestDoubleBounceStays: a notice that cannot be returned is told the site's own postmaster, who reads why.
+func TestDoubleBounceStays(t *testing.T) {
+	r := startRemote(t)
+	r.site.add(t, "nurse@clinic.example")
+	if out, code := peer.Run(t, "Subject: to the wrong place\n\nx\n", program, "sendmail", "-C", r.site.file, "-f", "gone@clinic.example", "nobody@clinic.example"); code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	peer.Eventually(t, waitDelivery, "the double bounce at the postmaster", func() bool {
+		return r.site.holds(t, "Delivered-To: postmaster@mail.clinic.example", "no such mailbox")
+	})
+	peer.Eventually(t, waitDelivery, "an empty queue", func() bool {
+		return !strings.Contains(r.site.queued(t), "@")
+	})
+}
+
+// TestDomainWithoutAccounts: the provider keeps mail for a domain in which nobody has an account yet.
+func TestDomainWithoutAccounts(t *testing.T) {
+	r := startRemote(t)
+	r.site.add(t, "nurse@clinic.example")
+	r.mail(t, "too early", "doctor@lab.example")
+	_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
+	peer.Eventually(t, waitDelivery, "the reason in the provider's queue", func() bool {
+		return strings.Contains(r.provider.queued(t), "no account in this domain yet")
+	})
+	r.site.add(t, "doctor@lab.example")
+	time.Sleep(200 * time.Millisecond)
+	bothy(t, "queue", "retry", "--config", r.provider.file, "--all")
+	peer.Eventually(t, waitDelivery, "the doctor's mail", func() bool {
+		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
+		return r.site.holds(t, "Subject: too early", "Delivered-To: doctor@lab.example")
+	})
+}
+
+// TestRemovedAfterAccepting: the sender of mail that was accepted for an account hears that there is none any more, through the
+// provider, which relays the notice of its customer's site.
+func TestRemovedAfterAccepting(t *testing.T) {
+	r := startRemote(t, "[mailbox]\nquota = \"700B\"\n") // room for one message: the other stays in the queue
+	r.site.add(t, "nurse@clinic.example")
+	r.site.add(t, "doctor@clinic.example")
+	r.mail(t, "first", "doctor@clinic.example")
+	r.mail(t, "lost and told", "doctor@clinic.example")
+	peer.Eventually(t, waitDelivery, "the mail in the site's queue", func() bool {
+		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
+		return strings.Contains(r.site.queued(t), "452")
+	})
+	bothy(t, "account", "remove", "--config", r.site.file, "doctor@clinic.example")
+	time.Sleep(200 * time.Millisecond)
+	bothy(t, "queue", "retry", "--config", r.site.file, "--all")
+	peer.Eventually(t, waitDelivery, "the notice at the sender's", func() bool {
+		return r.world.holds(t, "postmaster@mail.clinic.example", "Subject: lost and told", "no such mailbox")
+	})
+}
