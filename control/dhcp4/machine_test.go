@@ -374,6 +374,15 @@ func TestDecline(t *testing.T) { // RFC 2131 §4.3.3
 	w.expect(string(WhyNoAddress), w.discover(client{mac: 2}))
 	w.pass(10 * time.Minute)
 	w.bind(client{mac: 2}, "192.0.2.100")
+	pinned := netip.MustParseAddr("192.0.2.100") // even a pinned address is in quarantine
+	if _, err := w.store.Pin(lease.Host(pinned), true); err != nil {
+		t.Fatal(err)
+	}
+	w.expect("declined", decline(client{mac: 2}, "192.0.2.100"))
+	w.bind(client{mac: 2}, "192.0.2.101")
+	w.pass(10 * time.Minute)
+	w.expect("refused: not your address", w.reboot(client{mac: 2}, "192.0.2.100"))
+	w.expect("DHCPACK 192.0.2.100", w.selecting(client{mac: 2}, "192.0.2.100"))
 	big := oneSubnet()
 	big.Subnets[0].Pools[0].Last = netip.MustParseAddr("192.0.2.199")
 	w = newWorld(t, big)

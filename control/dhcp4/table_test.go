@@ -88,11 +88,12 @@ func TestTable3(t *testing.T) {
 			column  int
 			request *Packet
 		}{
-			{0, c.packet(Discover, "", wishes, size)},
+			{0, c.packet(Discover, "192.0.2.77", wishes, size)}, // it must not have a ciaddr, and that is not echoed
 			{1, c.packet(Request, "", wishes, size, addrOption(RequestedAddress, "192.0.2.100"), addrOption(ServerIdentifier, "192.0.2.1"))},
 			{1, c.packet(Request, "192.0.2.100", wishes, size)},
 			{1, inform.packet(Inform, "192.0.2.77", wishes, size)},
 			{2, c.packet(Request, "", wishes, size, addrOption(RequestedAddress, "198.51.100.1"))},
+			{2, c.packet(Request, "198.51.100.1", wishes, size)},
 		} {
 			out := w.send(c, r.request)
 			if out.Reply == nil {
