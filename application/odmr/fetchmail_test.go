@@ -134,7 +134,7 @@ func (f *fetchmail) run(t *testing.T) (exit int, dialogue string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "fetchmail", "-f", rc, "-vv", "--nodetach", "--nosyslog")
+	cmd := exec.CommandContext(ctx, "fetchmail", "-f", rc, "--pidfile", filepath.Join(dir, "pid"), "-vv", "--nodetach", "--nosyslog")
 	cmd.Env = append(os.Environ(), "HOME="+dir, "FETCHMAILHOME="+dir, "LC_ALL=C")
 	out, err := cmd.CombinedOutput()
 	var failed *exec.ExitError
