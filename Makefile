@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.3
 
-.PHONY: run build test peers generate lint bench fuzz soak clean
+.PHONY: run build test test-dhcp peers generate lint bench fuzz soak clean
 
 run: build
 	$(BIN) try
@@ -49,6 +49,10 @@ fuzz:
 	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
+
+# DHCP with real clients in network namespaces of its own; needs root and udhcpc, isc-dhcp-client, dhcpcd-base, isc-dhcp-relay, iproute2.
+test-dhcp:
+	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 10m ./test/dhcp
 
 # Killed 20 times under load: prints accepted, delivered, lost.
 soak: build peers

@@ -38,6 +38,9 @@ type customerAddCmd struct {
 	Domain      []string      `arg:"" help:"Domains whose mail is held for it."`
 	MinInterval time.Duration `placeholder:"TIME" help:"Answer 450 to calls that come sooner than this after the last one (RFC 2645 §5.2.1)."`
 	EmptyTurns  bool          `help:"Where there is no mail, turn the connection all the same and say QUIT, in place of 453: for customers that take 453 for an error."`
+	Linger      time.Duration `placeholder:"TIME" help:"Keep a session that has nothing to send open this long, and push what comes; 40m suits a Bothy site."`
+	LongPoll    time.Duration `placeholder:"TIME" help:"Hold the answer to ATRN this long while there is no mail, at most 4m."`
+	KeepLarge   bool          `help:"Mail larger than the customer takes waits, in place of a notice to its sender."`
 	CRAM        bool          `help:"Allow CRAM-MD5, for customers such as fetchmail without TLS. The password itself must then be kept, sealed."`
 	JSON        bool          `help:"Print the account as JSON."`
 	passwordFlags
@@ -76,7 +79,10 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		if err != nil {
 			return err
 		}
-		err = d.AddCustomer(ctx, directory.Customer{Account: c.Name, Domains: c.Domain, MinInterval: c.MinInterval, EmptyTurns: c.EmptyTurns})
+		err = d.AddCustomer(ctx, directory.Customer{
+			Account: c.Name, Domains: c.Domain, MinInterval: c.MinInterval, EmptyTurns: c.EmptyTurns,
+			Linger: c.Linger, LongPoll: c.LongPoll, KeepLarge: c.KeepLarge,
+		})
 		if err != nil {
 			if fresh {
 				err = errors.Join(err, d.RemoveAccount(ctx, c.Name))
@@ -170,6 +176,8 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 			{"domains", strings.Join(customer.Domains, " ")},
 			{"last call", called(customer.LastContact)},
 			{"shortest interval", age(customer.MinInterval)},
+			{"lingers", age(customer.Linger)},
+			{"long poll", age(customer.LongPoll)},
 			{"answer without mail", answer},
 			{"CRAM-MD5", fmt.Sprint(account.CRAM)},
 			{"disabled", fmt.Sprint(account.Disabled)},
@@ -183,6 +191,9 @@ type customerSetCmd struct {
 	DropDomain  []string       `placeholder:"NAME" help:"Hold the mail of this domain no longer; may be repeated."`
 	MinInterval *time.Duration `placeholder:"TIME" help:"Answer 450 to calls that come sooner than this after the last one (RFC 2645 §5.2.1); 0s for none."`
 	EmptyTurns  *bool          `negatable:"" help:"Where there is no mail, turn the connection all the same and say QUIT, in place of 453."`
+	Linger      *time.Duration `placeholder:"TIME" help:"Keep a session that has nothing to send open this long, and push what comes; 0s for not at all."`
+	LongPoll    *time.Duration `placeholder:"TIME" help:"Hold the answer to ATRN this long while there is no mail, at most 4m; 0s for not at all."`
+	KeepLarge   *bool          `negatable:"" help:"Mail larger than the customer takes waits, in place of a notice to its sender."`
 	JSON        bool           `help:"Print the customer as JSON."`
 }
 
@@ -196,7 +207,7 @@ Examples:
 }
 
 func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
-	if len(c.AddDomain)+len(c.DropDomain) == 0 && c.MinInterval == nil && c.EmptyTurns == nil {
+	if len(c.AddDomain)+len(c.DropDomain) == 0 && c.MinInterval == nil && c.EmptyTurns == nil && c.Linger == nil && c.LongPoll == nil && c.KeepLarge == nil {
 		return exit{exitUsage, errors.New("what? Give at least one of --add-domain, --drop-domain, --min-interval and --empty-turns")}
 	}
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
@@ -217,6 +228,15 @@ func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		}
 		if c.EmptyTurns != nil {
 			customer.EmptyTurns = *c.EmptyTurns
+		}
+		if c.Linger != nil {
+			customer.Linger = *c.Linger
+		}
+		if c.LongPoll != nil {
+			customer.LongPoll = *c.LongPoll
+		}
+		if c.KeepLarge != nil {
+			customer.KeepLarge = *c.KeepLarge
 		}
 		waits := g.waiting(ctx, c.DropDomain)
 		if err := d.SetCustomer(ctx, customer); err != nil {

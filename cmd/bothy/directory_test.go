@@ -143,7 +143,7 @@ func TestCustomerSet(t *testing.T) {
 	steps(t, []step{
 		{args: "customer add lab lab.example", stdin: "secret\n", out: "Holding mail for lab: lab.example\n"},
 		{args: "customer set lab", code: 2, err: "what?"},
-		{args: "customer set lab --add-domain B.lab.example --min-interval 5m --empty-turns", out: "Holding mail for lab: lab.example b.lab.example\n"},
+		{args: "customer set lab --add-domain B.lab.example --min-interval 5m --empty-turns --linger 40m", out: "Holding mail for lab: lab.example b.lab.example\n"},
 		{args: "customer set lab --drop-domain no.example", code: 1, err: "no.example is not held for lab"},
 		{args: "customer set nobody --min-interval 0s", code: 1, err: "nobody"},
 		{args: "account add keeper@clinic.example", stdin: "secret\n", out: "Added keeper@clinic.example\n"},
@@ -152,7 +152,7 @@ func TestCustomerSet(t *testing.T) {
 		{args: "customer add other lab.example", code: 1, err: "lab.example is held for customer lab already"},
 		{args: "customer add keeper@clinic.example x.example --cram", code: 1, err: "is there already"},
 	})
-	if r := bothy(t, "", "customer", "show", "lab"); !strings.Contains(r.out, "shortest interval    5m0s\nanswer without mail  250 and QUIT\n") {
+	if r := bothy(t, "", "customer", "show", "lab"); !strings.Contains(r.out, "shortest interval    5m0s\nlingers              40m0s\nlong poll            0s\nanswer without mail  250 and QUIT\n") {
 		t.Errorf("show:\n%s", r.out)
 	}
 	answering(t, cfg, func(s *admin.Server) {
