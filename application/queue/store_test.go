@@ -40,8 +40,6 @@ func TestBodySyncFails(t *testing.T) {
 		}
 		return nil
 	})
-	running := make(chan error)
-	go func() { running <- w.spool.Run(t.Context()) }()
 	for range 2 {
 		if _, err := w.accept(5000, "done2@a.example"); err != replyBroken {
 			t.Errorf("accepted large: %v", err)
@@ -51,7 +49,7 @@ func TestBodySyncFails(t *testing.T) {
 		}
 		w.disk.SetFail(nil)
 	}
-	if err := <-running; !errors.Is(err, syscall.EIO) {
+	if err := w.spool.Run(t.Context()); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Run ended with %v", err)
 	}
 	if err := w.settle("a.example"); err != nil {
@@ -104,8 +102,6 @@ func TestLogSyncFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.spool.Close()
-	running := make(chan error)
-	go func() { running <- w.spool.Run(t.Context()) }()
 	if _, err := w.accept(100, "done1@a.example"); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +114,7 @@ func TestLogSyncFails(t *testing.T) {
 	if err := w.settle("a.example"); err != nil { // in memory: it is the sync behind it that fails
 		t.Error(err)
 	}
-	if err := <-running; !errors.Is(err, syscall.EIO) {
+	if err := w.spool.Run(t.Context()); !errors.Is(err, syscall.EIO) {
 		t.Errorf("Run ended with %v", err)
 	}
 	if _, err := w.accept(100, "done2@a.example"); err != replyBroken {
