@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bothy/test/peer"
 )
@@ -124,9 +123,10 @@ func TestMailForRoot(t *testing.T) {
 		return strings.Contains(r.site.queued(t), "no account yet")
 	})
 	r.site.add(t, "nurse@clinic.example")
-	time.Sleep(200 * time.Millisecond) // the server looks for changes ten times a second
-	bothy(t, "queue", "retry", "--config", r.site.file, "--all")
-	peer.Eventually(t, waitDelivery, "root's mail at the postmaster", func() bool { return r.site.holds(t, "Subject: disk failing") })
+	peer.Eventually(t, waitDelivery, "root's mail at the postmaster", func() bool { // the server looks for new accounts ten times a second
+		bothy(t, "queue", "retry", "--config", r.site.file, "--all")
+		return r.site.holds(t, "Subject: disk failing")
+	})
 	if left := r.provider.queued(t); strings.Contains(left, "mail.clinic.example") {
 		t.Errorf("the provider has got\n%s", left)
 	}
@@ -157,9 +157,8 @@ func TestDomainWithoutAccounts(t *testing.T) {
 		return strings.Contains(r.provider.queued(t), "no account in this domain yet")
 	})
 	r.site.add(t, "doctor@lab.example")
-	time.Sleep(200 * time.Millisecond)
-	bothy(t, "queue", "retry", "--config", r.provider.file, "--all")
 	peer.Eventually(t, waitDelivery, "the doctor's mail", func() bool {
+		bothy(t, "queue", "retry", "--config", r.provider.file, "--all")
 		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
 		return r.site.holds(t, "Subject: too early", "Delivered-To: doctor@lab.example")
 	})
@@ -178,9 +177,8 @@ func TestRemovedAfterAccepting(t *testing.T) {
 		return strings.Contains(r.site.queued(t), "452")
 	})
 	bothy(t, "account", "remove", "--config", r.site.file, "doctor@clinic.example")
-	time.Sleep(200 * time.Millisecond)
-	bothy(t, "queue", "retry", "--config", r.site.file, "--all")
 	peer.Eventually(t, waitDelivery, "the notice at the sender's", func() bool {
+		bothy(t, "queue", "retry", "--config", r.site.file, "--all")
 		return r.world.holds(t, "postmaster@mail.clinic.example", "Subject: lost and told", "no such mailbox")
 	})
 }
