@@ -75,7 +75,7 @@ type Store struct {
 	lock  *os.File
 	disk  disk
 
-	ballast ballast.Ballast // its room is for reading and removing; nothing is delivered while it is not there
+	ballast ballast.Ballast // its room is for reading and removing; nothing is delivered while it is not whole
 
 	mu      sync.Mutex
 	inboxes map[string]*inbox // of the accounts used since Open
@@ -217,8 +217,8 @@ func (s *Store) with(name string, f func(*inbox) error) error {
 // withBallast is with for those who bring no mail: a full disk does not keep them from it.
 func (s *Store) withBallast(name string, f func(*inbox) error) error {
 	err := s.with(name, f)
-	if isFull(err) && s.ballast.Drop() {
-		s.log.Warn("disk full: the mailboxes' ballast is in use, nothing is delivered until there is room", "account", name, "err", err)
+	for isFull(err) && s.ballast.Drop() {
+		s.log.Warn("disk full: the mailboxes use their ballast, nothing is delivered until there is room", "account", name, "err", err)
 		err = s.with(name, f)
 	}
 	return err

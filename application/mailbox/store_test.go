@@ -321,10 +321,11 @@ func TestDiskFails(t *testing.T) {
 
 // On a full disk mail is read and removed, a mailbox that was not open too, and nothing is delivered; then there is room, and it is.
 func TestFullDisk(t *testing.T) {
-	room := sim.NewDisk() // has only the ballast: while it is there, nothing else finds room
-	var full atomic.Bool
+	room := sim.NewDisk() // has only the ballast: while that is larger than limit, nothing else finds room
+	var limit atomic.Int64
+	limit.Store(ballastSize)
 	s, err := open(t.TempDir(), Options{}, disk{fault: func(step, _ string) error {
-		if full.Load() && room.Used() > 0 && (step == "mkdir" || step == "expunge") {
+		if room.Used() > limit.Load() && (step == "mkdir" || step == "expunge") {
 			return syscall.ENOSPC
 		}
 		return nil
@@ -343,19 +344,20 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 
-	full.Store(true)
+	limit.Store(ballastSize / 2)
 	room.SetCapacity(room.Used())
 	if err := s.Remove(t.Context(), keeper, []message.ID{envelope(1).ID}); err != nil {
 		t.Error(err)
 	}
 	refused()
+	limit.Store(ballastSize / 4) // it is filled again
 	if texts, _ := kept(t, s, "another@clinic.example"); texts != nil { // opened for the first time
 		t.Errorf("%q", texts)
 	}
 	refused()
 
-	full.Store(false)
-	room.SetCapacity(2 * ballastSize)
+	limit.Store(ballastSize)
+	room.SetCapacity(room.Used() + 2*ballastSize)
 	deliver(t, s, 3, "Subject: three\r\n\r\n")
 	if texts, _ := kept(t, s, keeper); len(texts) != 2 || room.Used() != ballastSize {
 		t.Errorf("%q, %d octets of ballast", texts, room.Used())
