@@ -91,7 +91,7 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 		d.log = slog.New(slog.DiscardHandler)
 	}
 	err = d.connect(ctx)
-	if isFull(err) && d.ballast.Drop() {
+	for isFull(err) && d.ballast.Drop() {
 		err = d.connect(ctx)
 	}
 	if err != nil {
@@ -234,7 +234,7 @@ func (d *Directory) transact(ctx context.Context, begin string, f func(context.C
 // when change returns nil. On a full disk it takes the room of the ballast: who has no room must be able to say so to his users.
 func (d *Directory) change(ctx context.Context, edit func(s *snapshot, exec execer) error) error {
 	err := d.changeOnce(ctx, edit)
-	if isFull(err) && d.ballast.Drop() {
+	for isFull(err) && d.ballast.Drop() {
 		err = d.changeOnce(ctx, edit)
 	}
 	return err
