@@ -350,7 +350,7 @@ func TestFullDisk(t *testing.T) {
 		t.Error(err)
 	}
 	refused()
-	limit.Store(ballastSize / 4) // it is filled again
+	limit.Store(ballastSize / 4)                                        // it is filled again
 	if texts, _ := kept(t, s, "another@clinic.example"); texts != nil { // opened for the first time
 		t.Errorf("%q", texts)
 	}

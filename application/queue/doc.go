@@ -51,7 +51,7 @@
 //
 // # When the disk fails or is full
 //
-// A sync that fails is never tried again: from then on Accept answers 451 4.3.0 and Lease fails once the log is dead, for what
-// it delivers could not be remembered. While less than Config.FreeSpace is free Accept answers 452 4.3.1; what was accepted before is still
+// A sync that fails is never tried again: from then on Accept answers 451 4.3.0, Lease fails once the log is dead, for what
+// it delivers could not be remembered, and Run ends, so that the program does and its next start finds out what the disk holds. While less than Config.FreeSpace is free Accept answers 452 4.3.1; what was accepted before is still
 // settled, from the space kept free. A settlement that finds no room all the same waits in memory, in order.
 package queue
