@@ -113,5 +113,5 @@ func show(s string) string {
 	if q = q[1 : len(q)-1]; len(q) > 80 {
 		q = fmt.Sprintf("%s…(%d octets)", q[:40], len(s))
 	}
-	return strings.ReplaceAll(q, `\"`, `"`)
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`).Replace(q)
 }

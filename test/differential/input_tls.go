@@ -9,14 +9,16 @@ func startTLS() Kind {
 	send := func(s string) Step { return Step{Send: s} }
 	start := send("STARTTLS\r\n")
 	return Kind{"STARTTLS", []Rule{
-		{"Behind it", "RFC 3207 §4, §4.2: nothing may be sent behind STARTTLS. What is there was put there by somebody on the way: it gets 503 and the connection is closed, so that it is never obeyed as if it had been encrypted.", []Input{
-			in("NOOP in the same segment", send(hello), send("STARTTLS\r\nNOOP\r\n"), begin, send(hello), send(quit)),
-			in("EHLO and MAIL in the same segment", send(hello), send("STARTTLS\r\n"+hello+mail+rcpt), begin, send("NOOP\r\n"), send(quit)),
-			in("half a command in the same segment", send(hello), send("STARTTLS\r\nRS"), begin, send("ET\r\n"), send(quit)),
-			in("in a group", send(hello), send("NOOP\r\nSTARTTLS\r\n"), begin, send(hello), send(quit)),
-			in("in a group with EHLO", send(hello+"STARTTLS\r\n"), begin, send(hello), send(quit)),
-		}},
-		{"After it", "RFC 3207 §4.2: all that was said before is forgotten, the name too.", []Input{
+		{"Behind it", "RFC 3207 §4, §4.2: nothing may be sent behind STARTTLS. What is there was put there by somebody on the way: it gets 503 " +
+			"and the connection is closed, so that it is never obeyed as if it had been encrypted. Postfix and Exim forget it.",
+			[]Input{
+				in("NOOP in the same segment", send(hello), send("STARTTLS\r\nNOOP\r\n"), begin, send(hello), send(quit)),
+				in("EHLO and MAIL in the same segment", send(hello), send("STARTTLS\r\n"+hello+mail+rcpt), begin, send("NOOP\r\n"), send(quit)),
+				in("half a command in the same segment", send(hello), send("STARTTLS\r\nRS"), begin, send("ET\r\n"), send(quit)),
+				in("in a group", send(hello), send("NOOP\r\nSTARTTLS\r\n"), begin, send(hello), send(quit)),
+				in("in a group with EHLO", send(hello+"STARTTLS\r\n"), begin, send(hello), send(quit)),
+			}},
+		{"After it", "RFC 3207 §4.2: all that was said before is forgotten, the name too: 503 until EHLO comes again.", []Input{
 			in("EHLO and a message", send(hello), start, begin, send(hello), send(mail), send(rcpt), send("DATA\r\n"), send(noteData), send(quit)),
 			in("MAIL without EHLO", send(hello), start, begin, send(mail), send(hello), send(mail), send(quit)),
 			in("STARTTLS again", send(hello), start, begin, send(hello), start, send("NOOP\r\n"), send(quit)),
@@ -27,7 +29,7 @@ func startTLS() Kind {
 			in("garbage", send(hello), start, send("\x16\x03\x01\xff\xff\x01")),
 			in("nothing", send(hello), start),
 		}},
-		{"When it may come", "RFC 3207 §4: after EHLO, outside a transaction.", []Input{
+		{"When it may come", "RFC 3207 §4: after EHLO or HELO, outside a transaction (§4.2 and RFC 5321 §4.1.4: 503 elsewhere).", []Input{
 			in("after HELO", send("HELO client.example\r\n"), start, begin, send(hello), send(quit)),
 			in("before EHLO", start, begin, send(hello), send(quit)),
 			in("in a transaction", send(hello), send(mail), start, send(rcpt), send(quit)),
@@ -45,13 +47,17 @@ func auth() Kind {
 		return Input{Name: name, Login: true, Steps: append(append(append(s, steps(hello)...), steps(lines...)...), steps(quit)...)}
 	}
 	return Kind{"AUTH", []Rule{
-		{"In clear", "RFC 4954 §4: 538 or 530 where a mechanism would show the password; it is not offered, so 504 would do as well.", []Input{
-			{Name: "PLAIN without TLS", Login: true, Steps: steps(hello, "AUTH PLAIN "+good+"\r\n", quit)},
-			{Name: "PLAIN without TLS, no initial response", Login: true, Steps: steps(hello, "AUTH PLAIN\r\n", "*\r\n", quit)},
-			{Name: "MAIL in clear", Login: true, Steps: steps(hello, mail, quit)},
-			{Name: "an unknown mechanism in clear", Login: true, Steps: steps(hello, "AUTH XYZZY\r\n", quit)},
-		}},
-		{"Exchanges", "RFC 4954 §4: with an initial response or after 334; \"*\" cancels with 501, base64 is strict, and 503 after success and in a transaction.", []Input{
+		{"In clear", "RFC 4954 §4: in clear no mechanism is offered that shows the password; 530 says why, which 503 does not. Whoever has not " +
+			"logged in submits nothing (RFC 6409 §4.3); the other three run with their border's rules, so their 250 to MAIL means nothing.",
+			[]Input{
+				{Name: "PLAIN without TLS", Login: true, Steps: steps(hello, "AUTH PLAIN "+good+"\r\n", quit)},
+				{Name: "PLAIN without TLS, no initial response", Login: true, Steps: steps(hello, "AUTH PLAIN\r\n", "*\r\n", quit)},
+				{Name: "MAIL in clear", Login: true, Steps: steps(hello, mail, quit)},
+				{Name: "an unknown mechanism in clear", Login: true, Steps: steps(hello, "AUTH XYZZY\r\n", quit)},
+			}},
+		{"Exchanges", "RFC 4954 §4: with an initial response or after 334; \"*\" cancels with 501, what is not base64 or not the mechanism's is " +
+			"501 and not 535, 504 is a mechanism that is not there, and 503 comes after success, after HELO and in a transaction. The third " +
+			"failure closes the session (§9).", []Input{
 			in("PLAIN, initial response", "AUTH PLAIN "+good+"\r\n"),
 			in("PLAIN, after 334", "AUTH PLAIN\r\n", good+"\r\n"),
 			in("plain in lower case", "auth plain "+good+"\r\n"),

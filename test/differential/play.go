@@ -55,7 +55,7 @@ func (in *Input) Play(address string, want *Outcome, pace Pace) (*Played, error)
 	defer conn.Close()
 	p := &player{conn: conn, raw: conn.(*net.TCPConn), pace: pace, want: want}
 	if !in.Early {
-		p.step()
+		p.step(pace.Reply)
 	}
 	for _, s := range in.Steps {
 		if p.ended {
@@ -76,7 +76,7 @@ func (in *Input) Play(address string, want *Outcome, pace Pace) (*Played, error)
 			time.Sleep(10 * time.Millisecond) // so that it is a segment of its own
 			continue
 		}
-		p.step()
+		p.step(pace.First)
 	}
 	p.end()
 	return &p.Played, nil
@@ -107,8 +107,8 @@ func (p *player) send(s string) {
 	_, _ = io.WriteString(p.conn, s) // what became of it, the replies tell
 }
 
-// step notes the replies to what was sent.
-func (p *player) step() {
+// step notes the replies to what was sent, for which it waits so long.
+func (p *player) step(wait time.Duration) {
 	var codes []string
 	expected := -1
 	switch {
@@ -118,7 +118,7 @@ func (p *player) step() {
 	default:
 		expected = 0
 	}
-	for wait := p.pace.First; !p.ended && len(codes) != expected; {
+	for !p.ended && len(codes) != expected {
 		if expected > 0 {
 			wait = p.pace.Reply
 		}
@@ -161,7 +161,7 @@ func (p *player) end() {
 	_ = p.raw.CloseWrite()
 	wait = p.pace.Reply
 	read()
-	if bytes.HasPrefix(p.buf, []byte{21, 3}) { // RFC 8446 §5.1
+	if bytes.HasPrefix(p.buf, tlsAlert) {
 		late, p.buf = append(late, "TLS-alert"), nil
 	}
 	if len(late) > 0 {
@@ -213,10 +213,16 @@ func (p *player) reply(wait time.Duration) (r reply, ok bool) {
 	}
 }
 
+// tlsAlert begins what a server says that began TLS and got none (RFC 8446 §5.1).
+var tlsAlert = []byte{21, 3}
+
 var replyLine = regexp.MustCompile(`^[2-5][0-5][0-9](?:[ -][\t -~]*)?$`)
 
 // parse takes a whole reply off the front of what was read (RFC 5321 §4.2.1) and notes what is wrong with it; n is 0 if there is none yet.
 func (p *player) parse() (r reply, n int) {
+	if bytes.HasPrefix(p.buf, tlsAlert) {
+		return reply{}, 0
+	}
 	for {
 		i := bytes.IndexByte(p.buf[n:], '\n')
 		if i < 0 {

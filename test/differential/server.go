@@ -2,9 +2,8 @@ package differential
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -269,6 +268,7 @@ func StartExim(t testing.TB) *Server {
 	dir, enter := house(t, "Debian-exim:x:64001:64001::/var/spool/exim4:/usr/sbin/nologin\n")
 	sink := new(Sink)
 	cert, key := certificate(t)
+	os.Chown(key, 64001, 64001)
 	address := peer.FreePort(t)
 	for _, sub := range []string{"var/spool/exim4", "var/log/exim4", "var/lib/exim4"} {
 		os.Mkdir(filepath.Join(dir, sub), 0o755)
@@ -393,7 +393,7 @@ func certificate(t testing.TB) (cert, key string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	os.Chmod(dir, 0o755)
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}

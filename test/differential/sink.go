@@ -2,7 +2,6 @@ package differential
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"net"
 	"regexp"
@@ -177,77 +176,3 @@ func cutReceived(message string) (id, text string) {
 	}
 	return id, message[len(field):]
 }
-
-// describe tells a delivery as records do: the envelope, and how the text differs from what was sent.
-func (d Delivery) describe(texts []string) string {
-	to := "<" + strings.Join(d.To, "> <") + ">"
-	if len(d.To) > 3 {
-		to = fmt.Sprintf("<%s> and %d more", d.To[0], len(d.To)-1)
-	}
-	return fmt.Sprintf("%s -> %s: %s", show("<"+d.From+">"), show(to), difference(texts, d.Text))
-}
-
-// changes are what servers do to texts.
-var changes = []struct {
-	name string
-	make func(string) string
-}{
-	{"as sent", func(s string) string { return s }},
-	{"LF made CRLF", func(s string) string { return bare(s, "\n", "\r\n") }},
-	{"CR made CRLF", func(s string) string { return bare(s, "\r", "\r\n") }},
-	{"CR and LF made CRLF", func(s string) string { return bare(bare(s, "\n", "\r\n"), "\r", "\r\n") }},
-	{"CR removed", func(s string) string { return bare(s, "\r", "") }},
-	{"CR removed, LF made CRLF", func(s string) string { return bare(bare(s, "\r", ""), "\n", "\r\n") }},
-	{"CR made space", func(s string) string { return bare(s, "\r", " ") }},
-	{"NUL removed", func(s string) string { return strings.ReplaceAll(s, "\x00", "") }},
-	{"cut at NUL", func(s string) string { return afterNUL.ReplaceAllString(s, "\r\n") }},
-	{"8th bits cleared", func(s string) string {
-		b := []byte(s)
-		for i := range b {
-			b[i] &= 0x7f
-		}
-		return string(b)
-	}},
-	{"an empty line put before it", func(s string) string { return "\r\n" + s }},
-	{"an empty line put behind it", func(s string) string { return s + "\r\n" }},
-}
-
-var afterNUL = regexp.MustCompile(`\x00[^\n]*\r\n`)
-
-// bare replaces the octet old where it is not part of CRLF.
-func bare(s, old, with string) string {
-	lines := strings.Split(s, "\r\n")
-	for i := range lines {
-		lines[i] = strings.ReplaceAll(lines[i], old, with)
-	}
-	return strings.Join(lines, "\r\n")
-}
-
-// difference names what happened to a text on its way.
-func difference(texts []string, got string) string {
-	for _, c := range changes {
-		for _, want := range texts {
-			if c.make(want) == got {
-				return c.name
-			}
-		}
-	}
-	for _, want := range texts {
-		if text := strings.TrimSuffix(got, "\r\n"); text != "" && strings.HasPrefix(want, text) {
-			return fmt.Sprintf("cut behind %d of %d octets", len(text), len(want))
-		}
-	}
-	for _, want := range texts {
-		n := 0
-		for n < min(len(want), len(got)) && want[n] == got[n] {
-			n++
-		}
-		if n > 0 {
-			return fmt.Sprintf("changed: %q for %q", excerpt(got, n), excerpt(want, n))
-		}
-	}
-	return fmt.Sprintf("not sent as a message: %q", excerpt(got, 0))
-}
-
-// excerpt is what stands around an offset.
-func excerpt(s string, at int) string { return s[max(0, at-4):min(len(s), at+36)] }
