@@ -50,7 +50,7 @@ func TestBothy(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	s := StartBothy(t, program)
-	pace := Pace{Reply: 10 * time.Second, First: 500 * time.Millisecond, Quiet: 30 * time.Millisecond}
+	pace := Pace{Reply: 10 * time.Second, First: 3 * time.Second, Quiet: 30 * time.Millisecond}
 	results := Run(t, s, recorded(t, s.Name), pace)
 	for _, r := range results {
 		holds(t, r)
@@ -116,7 +116,7 @@ func TestPeers(t *testing.T) {
 	}{{"Postfix", StartPostfix}, {"Exim", StartExim}, {"OpenSMTPD", StartOpenSMTPD}} {
 		t.Run(one.name, func(t *testing.T) {
 			s := one.start(t)
-			results := Run(t, s, recorded(t, s.Name), Pace{Reply: 10 * time.Second, First: 2 * time.Second, Quiet: 200 * time.Millisecond})
+			results := Run(t, s, recorded(t, s.Name), Pace{Reply: 10 * time.Second, First: 6 * time.Second, Quiet: 300 * time.Millisecond})
 			settle(t, s.Name, results)
 		})
 	}

@@ -21,12 +21,16 @@ func bdat() Kind {
 			ends = append(ends, whole(show(before+"."+after), text))
 		}
 	}
-	bad := each([]string{"", " ", " x", " -1", " +5", " 0x5", " 5.0", " 05", " 00000000000000000000000005", " 5 LAST LAST",
-		" 5 LASTX", " 5 FIRST", " 5  LAST", " LAST", " 5,LAST", " 5\tLAST", " 5 last", " 5 LAST "}, func(arg string) Input {
+	bad := each([]string{
+		"", " ", " x", " -1", " +5", " 0x5", " 5.0", " 05", " 00000000000000000000000005", " 5 LAST LAST",
+		" 5 LASTX", " 5 FIRST", " 5  LAST", " LAST", " 5,LAST", " 5\tLAST", " 5 last", " 5 LAST ",
+	}, func(arg string) Input {
 		return in("BDAT"+show(arg)+", five octets", []string{"abc\r\n"}, "BDAT"+arg+"\r\n", "abc\r\n", "NOOP\r\n", "RSET\r\n", quit)
 	})
-	huge := each([]string{"2147483648", "4294967301", "9223372036854775807", "9223372036854775808", "18446744073709551621",
-		"99999999999999999999999999"}, func(n string) Input {
+	huge := each([]string{
+		"2147483648", "4294967301", "9223372036854775807", "9223372036854775808", "18446744073709551621",
+		"99999999999999999999999999",
+	}, func(n string) Input {
 		return in("BDAT "+n+" LAST", nil, "BDAT "+n+" LAST\r\n", "hello\r\n")
 	})
 	return Kind{"BDAT", []Rule{
@@ -66,20 +70,25 @@ func bdat() Kind {
 			in("CR in one chunk, no LF in the next", []string{"Subject: note\r\n\r\na\rb\r\n"}, chunk("Subject: note\r\n\r\na\r",
 				""), chunk("b\r\n", " LAST"), quit),
 		}},
-		{"Its argument", "RFC 3030 §2: chunk-size is digits, then LAST. A size that cannot be read is 501, and the octets behind it are read as " +
-			"commands, as RFC 5321 §4.1.4 has it after any refusal; Postfix closes the session, Exim reads what number it can.",
-			bad},
-		{"Sizes beyond all", "RFC 1870 §6.1: a chunk that makes the message larger than the limit is refused; its octets still belong to it " +
-			"(RFC 3030 §2). A number beyond 63 bits is not understood, 501. Exim keeps 31 bits of it, and so takes 4294967301 for 5.",
-			huge},
+		{
+			"Its argument", "RFC 3030 §2: chunk-size is digits, then LAST. A size that cannot be read is 501, and the octets behind it are read as " +
+				"commands, as RFC 5321 §4.1.4 has it after any refusal; Postfix closes the session, Exim reads what number it can.",
+			bad,
+		},
+		{
+			"Sizes beyond all", "RFC 1870 §6.1: a chunk that makes the message larger than the limit is refused; its octets still belong to it " +
+				"(RFC 3030 §2). A number beyond 63 bits is not understood, 501. Exim keeps 32 bits of it, and so takes 4294967301 for 5.",
+			huge,
+		},
 		{"Above the limit", "RFC 1870 §6.3, RFC 3030 §2: 552 when the octets were read, and the chunks behind it are refused.", []Input{
 			in("one chunk", nil, chunk("Subject: note\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", 1600), " LAST"), quit),
 			in("the second of three", nil, chunk("Subject: note\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n",
 				1500), ""), chunk(strings.Repeat(strings.Repeat("x", 62)+"\r\n", 100), ""), chunk("end\r\n", " LAST"),
 				quit),
 		}},
-		{"Out of sequence", "RFC 3030 §2, RFC 5321 §4.1.4: 503 for DATA between chunks, and for BDAT without recipients, whose octets are read " +
-			"all the same. RSET and EHLO forget the chunks; what is refused changes nothing, so the chunks behind it are taken.",
+		{
+			"Out of sequence", "RFC 3030 §2, RFC 5321 §4.1.4: 503 for DATA between chunks, and for BDAT without recipients, whose octets are read " +
+				"all the same. RSET and EHLO forget the chunks; what is refused changes nothing, so the chunks behind it are taken.",
 			[]Input{
 				{Name: "BDAT without MAIL", Steps: steps(hello, chunk(note, " LAST"), quit)},
 				{Name: "BDAT without EHLO", Steps: steps(chunk(note, " LAST"), quit)},
@@ -100,7 +109,8 @@ func bdat() Kind {
 				in("DATA, then BDAT as its text", []string{"BDAT 5 LAST\r\nhello\r\n"}, "DATA\r\n", "BDAT 5 LAST\r\nhello\r\n.\r\n", quit),
 				in("BDAT, an unknown command, BDAT LAST", one, chunk(note, ""), "XYZZY\r\n", "BDAT 0 LAST\r\n", quit),
 				in("BDAT, VRFY, BDAT LAST", one, chunk(note, ""), "VRFY keeper\r\n", "BDAT 0 LAST\r\n", quit),
-			}},
+			},
+		},
 		{"BINARYMIME", "RFC 3030 §3: only where it is offered, only with BDAT.", []Input{
 			{Name: "BODY=BINARYMIME, BDAT", Steps: steps(hello, "MAIL FROM:<aunt@elsewhere.example> BODY=BINARYMIME\r\n",
 				"RCPT TO:<keeper@bin.example>\r\n", chunk("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\nMIME-Version: 1.0\r\n\r\na\rb\nc\x00d\r\n",

@@ -141,8 +141,10 @@ func octets() Kind {
 		data("0x00 a line", "Subject: octets\r\n\r\n\x00\r\n.\r\n"),
 		data("1000 times 0x00", "Subject: octets\r\n\r\n"+strings.Repeat("\x00", 990)+"\r\n.\r\n"),
 	)
-	for _, s := range []string{"\x80", "\xff", "\xe9", "\u00e9", "\xc3", "\u20ac", "\xf0\x9f\x93\xa7", "\xed\xa0\x80", "\xc0\x8a",
-		"\xc0\xae", "\x85", "\xa0", "\x8d\x8a", "\ufeff"} {
+	for _, s := range []string{
+		"\x80", "\xff", "\xe9", "\u00e9", "\xc3", "\u20ac", "\xf0\x9f\x93\xa7", "\xed\xa0\x80", "\xc0\x8a",
+		"\xc0\xae", "\x85", "\xa0", "\x8d\x8a", "\ufeff",
+	} {
 		eighth = append(eighth,
 			data(show(s)+" in the body", "Subject: octets\r\n\r\na"+s+"b\r\n.\r\n"),
 			data(show(s)+" in the header", "Subject: a"+s+"b\r\n\r\nhello\r\n.\r\n"))
@@ -207,9 +209,11 @@ func headers() Kind {
 	}
 	hops = append(hops, data("150 Received fields in the body", "Subject: hops\r\n\r\n"+strings.Repeat("Received: from a by b\r\n", 150)+".\r\n"))
 	return Kind{"Header sections", []Rule{
-		{"Odd ones", "RFC 5321 §6.4, §3.6.3: a relay does not mend, refuse or complete a message for what its header section is; Bcc and " +
-			"Return-Path are for the sender and for final delivery to remove (RFC 5321 §4.4, RFC 5322 §3.6.3).",
-			inputs},
+		{
+			"Odd ones", "RFC 5321 §6.4, §3.6.3: a relay does not mend, refuse or complete a message for what its header section is; Bcc and " +
+				"Return-Path are for the sender and for final delivery to remove (RFC 5321 §4.4, RFC 5322 §3.6.3).",
+			inputs,
+		},
 		{"Hops", "RFC 5321 §6.3: a large number, at least 100, of Received fields is a loop. More than 100 are refused at once, so that whoever " +
 			"sent it knows; Exim accepts the message and bounces it from 30 on.", hops},
 	}}

@@ -27,9 +27,13 @@ func parameters() Kind {
 			" BODY=7BIT", " BODY=8BITMIME", " body=8bitmime", " BODY=9BIT", " BODY=", " BODY", " BODY=7BIT BODY=8BITMIME",
 			" SMTPUTF8", " SMTPUTF8=", " SMTPUTF8=1", " SMTPUTF8 SMTPUTF8",
 		}, mailing)},
-		{"AUTH", "RFC 4954 §5: xtext of a mailbox, or `<>`, once; read though AUTH was not offered, and not believed.",
-			each([]string{" AUTH=<>", " AUTH=aunt@elsewhere.example", " AUTH=aunt+2Bx@elsewhere.example", " AUTH=", " AUTH",
-				" AUTH=+zz", " AUTH=<> AUTH=<>"}, mailing)},
+		{
+			"AUTH", "RFC 4954 §5: xtext of a mailbox, or `<>`, once; read though AUTH was not offered, and not believed.",
+			each([]string{
+				" AUTH=<>", " AUTH=aunt@elsewhere.example", " AUTH=aunt+2Bx@elsewhere.example", " AUTH=", " AUTH",
+				" AUTH=+zz", " AUTH=<> AUTH=<>",
+			}, mailing),
+		},
 		{"How they are written", "RFC 5321 §4.1.1, §4.1.2: a space before each, then keyword=value; bad syntax is 501, one not known is 555 " +
 			"(§4.1.1.11). A tab is no space.", each([]string{
 			"SIZE=10", "  SIZE=10", "\tSIZE=10", " SIZE=10  BODY=7BIT", " SIZE=10\tBODY=7BIT", " SIZE = 10", " SIZE=10 ",
@@ -37,29 +41,37 @@ func parameters() Kind {
 			" caf\u00e9=1", " X=caf\u00e9", " 1=1",
 		}, mailing)},
 		{"Of other extensions, with MAIL", "RFC 5321 §4.1.1.11: 555 for those that are not offered, 501 for bad values of those that are " +
-			"(RFC 3461 §4.3, §4.4).", each([]string{" BODY=BINARYMIME", " RET=HDRS", " RET=FULL", " RET=BOTH", " RET=HDRS RET=FULL",
+			"(RFC 3461 §4.3, §4.4).", each([]string{
+			" BODY=BINARYMIME", " RET=HDRS", " RET=FULL", " RET=BOTH", " RET=HDRS RET=FULL",
 			" ENVID=x", " ENVID=", " ENVID=a+2Bb", " ENVID=a+b", " REQUIRETLS", " REQUIRETLS=1", " MT-PRIORITY=4", " MT-PRIORITY=10",
-			" BY=60;R", " BY=0;R", " BY=60;X", " HOLDFOR=60", " TRANSID=<x@y>", " CONPERM", " MTRK=x"}, mailing)},
+			" BY=60;R", " BY=0;R", " BY=60;X", " HOLDFOR=60", " TRANSID=<x@y>", " CONPERM", " MTRK=x",
+		}, mailing)},
 		{"Of RCPT", "RFC 5321 §4.1.1.11, RFC 3461 §4.1, §4.2: 555 for those that are not offered, 501 for bad values. Exim does not offer DSN " +
-			"unless told to.", each([]string{" NOTIFY=NEVER", " NOTIFY=SUCCESS,FAILURE,DELAY", " NOTIFY=NEVER,SUCCESS", " NOTIFY=",
+			"unless told to.", each([]string{
+			" NOTIFY=NEVER", " NOTIFY=SUCCESS,FAILURE,DELAY", " NOTIFY=NEVER,SUCCESS", " NOTIFY=",
 			" NOTIFY=ALWAYS", " NOTIFY=FAILURE NOTIFY=DELAY", " ORCPT=rfc822;keeper@far.example", " ORCPT=keeper@far.example",
 			" ORCPT=rfc822;keeper+40far.example", " ORCPT=rfc822;k+zz@far.example", " ORCPT=utf-8;k\\x{E9}per@far.example",
-			" SIZE=10", " BODY=7BIT", " RRVS=2014-04-03T23:01:00Z", " X=1", " ", "X=1"}, receiving)},
-		{"After HELO", "RFC 5321 §2.2.1: no extension was agreed on, so no parameter is known: 555. Postfix and OpenSMTPD take them all the same.",
-			each([]string{" SIZE=10", " BODY=8BITMIME", " AUTH=<>", " SMTPUTF8", " RET=HDRS"}, helo)},
+			" SIZE=10", " BODY=7BIT", " RRVS=2014-04-03T23:01:00Z", " X=1", " ", "X=1",
+		}, receiving)},
+		{
+			"After HELO", "RFC 5321 §2.2.1: no extension was agreed on, so no parameter is known: 555. Postfix and OpenSMTPD take them all the same.",
+			each([]string{" SIZE=10", " BODY=8BITMIME", " AUTH=<>", " SMTPUTF8", " RET=HDRS"}, helo),
+		},
 	}}
 }
 
 // names are arguments of EHLO and HELO.
 func names() Kind {
-	args := []string{"", " ", " client.example", " CLIENT.EXAMPLE", " client", " localhost", " client.example.", " .client.example",
+	args := []string{
+		"", " ", " client.example", " CLIENT.EXAMPLE", " client", " localhost", " client.example.", " .client.example",
 		" client..example", " -client.example", " client-.example", " my_printer", " CAM-", " *", " client.example extra words",
 		" client example", " client.example\tx", "  client.example", " [127.0.0.1]", " [127.0.0.2]", " [127.0.0.1] more",
 		" [127.0.0.256]", " [127.0.0.1", " 127.0.0.1", " [IPv6:::1]", " [::1]", " [IPv6:zz]", " []", " [client.example]",
 		" cl\u00efent.example", " cl\xefent.example", " xn--clent-eta.example", " client.example\x00", " cli\x01ent.example",
 		" <client.example>", " client.example (x)", " client.example; x", " client.example id x", " a@b.example", " \"client\"",
 		" $(id)", " mx.bothy.example", " " + long(63) + ".example", " " + long(64) + ".example", " " + domainOf(255, ".example"),
-		" " + domainOf(256, ".example"), " " + domainOf(500, ".example")}
+		" " + domainOf(256, ".example"), " " + domainOf(500, ".example"),
+	}
 	var ehlo, helo []Input
 	for _, arg := range args {
 		ehlo = append(ehlo, script("EHLO"+show(arg), "EHLO"+arg+"\r\n", mail, rcpt))

@@ -10,12 +10,16 @@ func commandLineEnds() Kind {
 	after := func(name, raw string) Input {
 		return Input{Name: name, Steps: steps(hello, raw, "NOOP\r\n", quit)}
 	}
-	lone := each([]string{"NOOP\n", "NOOP\r", "NOOP\r\r\n", "NOOP\n\r\n", "NOOP\n\r", "NO\nOP\r\n", "NO\rOP\r\n", "\nNOOP\r\n",
-		"\rNOOP\r\n", "NOOP\nNOOP\r\n", "NOOP\rNOOP\r\n", "NOOP\r\nNOOP\n", "\n", "\r", "NOOP x\ny\r\n"}, func(raw string) Input { return after(show(raw), raw) })
+	lone := each([]string{
+		"NOOP\n", "NOOP\r", "NOOP\r\r\n", "NOOP\n\r\n", "NOOP\n\r", "NO\nOP\r\n", "NO\rOP\r\n", "\nNOOP\r\n",
+		"\rNOOP\r\n", "NOOP\nNOOP\r\n", "NOOP\rNOOP\r\n", "NOOP\r\nNOOP\n", "\n", "\r", "NOOP x\ny\r\n",
+	}, func(raw string) Input { return after(show(raw), raw) })
 	lone = append(lone,
-		Input{Name: "a transaction in LF", Steps: steps("EHLO client.example\n", "MAIL FROM:<aunt@elsewhere.example>\n",
-			"RCPT TO:<keeper@far.example>\n", "DATA\n", "Subject: note\n\nhello\n.\n", "QUIT\n"),
-			Texts: []string{note}},
+		Input{
+			Name: "a transaction in LF", Steps: steps("EHLO client.example\n", "MAIL FROM:<aunt@elsewhere.example>\n",
+				"RCPT TO:<keeper@far.example>\n", "DATA\n", "Subject: note\n\nhello\n.\n", "QUIT\n"),
+			Texts: []string{note},
+		},
 		Input{Name: "commands in LF, the text in CRLF", Steps: steps("EHLO client.example\n", "MAIL FROM:<aunt@elsewhere.example>\n",
 			"RCPT TO:<keeper@far.example>\n", "DATA\n", noteData, "QUIT\n"), Texts: []string{note}},
 		Input{Name: "MAIL LF RCPT CRLF", Steps: steps(hello, "MAIL FROM:<aunt@elsewhere.example>\nRCPT TO:<keeper@far.example>\r\n",
@@ -27,16 +31,20 @@ func commandLineEnds() Kind {
 		Input{Name: "LF inside a quoted string", Steps: steps(hello, mail, "RCPT TO:<\"kee\nper\"@far.example>\r\n", quit)},
 	)
 	empty := each([]string{"\r\n", "\r\n\r\n\r\n", " \r\n", "\t\r\n"}, func(raw string) Input { return after(show(raw), raw) })
-	white := each([]string{"NOOP \r\n", "NOOP   \r\n", "NOOP\t\r\n", "NOOP\t \t\r\n", "NOOP\v\r\n", "NOOP\f\r\n", "RSET \r\n",
-		"RSET\t\r\n", "RSET     \r\n", " RSET\r\n", "\tRSET\r\n", "RSET\u00a0\r\n"}, func(raw string) Input { return after(show(raw), raw) })
+	white := each([]string{
+		"NOOP \r\n", "NOOP   \r\n", "NOOP\t\r\n", "NOOP\t \t\r\n", "NOOP\v\r\n", "NOOP\f\r\n", "RSET \r\n",
+		"RSET\t\r\n", "RSET     \r\n", " RSET\r\n", "\tRSET\r\n", "RSET\u00a0\r\n",
+	}, func(raw string) Input { return after(show(raw), raw) })
 	white = append(white,
 		script("white space behind all", "EHLO client.example \r\n", "MAIL FROM:<aunt@elsewhere.example> \r\n", "RCPT TO:<keeper@far.example> \t\r\n",
 			"DATA \r\n", noteData),
 	)
 	return Kind{"Ends of command lines", []Rule{
-		{"A CR or LF that stands alone", "RFC 5321 §2.3.8, §4.1.1: only CRLF ends a command, so a line with a lone CR or LF goes on to its CRLF " +
-			"and gets 500. The others end it at LF: two servers that count commands differently are what smuggling lives on.",
-			lone},
+		{
+			"A CR or LF that stands alone", "RFC 5321 §2.3.8, §4.1.1: only CRLF ends a command, so a line with a lone CR or LF goes on to its CRLF " +
+				"and gets 500. The others end it at LF: two servers that count commands differently are what smuggling lives on.",
+			lone,
+		},
 		{"Empty lines", "RFC 5321 §4.2.4, §4.3.2: not a command that we know, 500 for each. OpenSMTPD closes the session, for to it all that " +
 			"comes in one segment is pipelining.", empty},
 		{"White space at either end", "RFC 5321 §4.1.1: receivers should bear white space before the CRLF. In front of the verb the grammar has " +
@@ -47,10 +55,12 @@ func commandLineEnds() Kind {
 // commandOctets are octets that no command has.
 func commandOctets() Kind {
 	var nul []Input
-	for _, raw := range []string{"NO\x00OP\r\n", "\x00NOOP\r\n", "NOOP\x00\r\n", "NOOP \x00\r\n", "NOOP\r\x00\n", "\x00\r\n",
+	for _, raw := range []string{
+		"NO\x00OP\r\n", "\x00NOOP\r\n", "NOOP\x00\r\n", "NOOP \x00\r\n", "NOOP\r\x00\n", "\x00\r\n",
 		"RSET\x00x\r\n", "QUIT\x00\r\n", "NOOP \x01\r\n", "NOOP \x7f\r\n", "NOOP \x1b[2J\r\n", "NOOP caf\u00e9\r\n", "NOOP \xe9\r\n",
 		"N\xd0\x9eOP\r\n", "\ufeffNOOP\r\n", "\x80\r\n", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n", "\xff\xf4\xff\xfd\x06\r\n",
-		"NOO\bOP\r\n"} {
+		"NOO\bOP\r\n",
+	} {
 		nul = append(nul, Input{Name: show(raw), Steps: steps(hello, raw, "NOOP\r\n", quit)})
 	}
 	nul = append(nul,
@@ -116,9 +126,11 @@ func lengths() Kind {
 	return Kind{"Lengths", []Rule{
 		{"Command lines", "RFC 5321 §4.5.3.1.4 asks for 512 octets and more for extensions; RFC 4954 §4 needs 12288. Longer lines are read to " +
 			"their end and get 500 once (§4.5.3.1.9). OpenSMTPD takes no argument of NOOP at all.", commands},
-		{"Text lines", "RFC 5321 §4.5.3.1.6, §4.5.3.1: at least 1000 octets must be taken, and limits are to be avoided. No text line is too long " +
-			"for us, and none is folded, which would break signatures, as Postfix does it. OpenSMTPD drops those that do not fit its buffer.",
-			texts},
+		{
+			"Text lines", "RFC 5321 §4.5.3.1.6, §4.5.3.1: at least 1000 octets must be taken, and limits are to be avoided. No text line is too long " +
+				"for us, and none is folded, which would break signatures, as Postfix does it. OpenSMTPD drops those that do not fit its buffer.",
+			texts,
+		},
 		{"Messages within the limit", "RFC 1870 §3: the limit is 100000 octets at each server, and counts the text as the client sent it, with " +
 			"its CRLFs and without our Received field. Postfix counts its own fields too.", sizes},
 		{"Messages above it", "RFC 1870 §6.3: 552, after the text was read. Exim and OpenSMTPD count each line end as one octet.", refused},
@@ -151,15 +163,17 @@ func recipients() Kind {
 			script("in other case", hello, mail, rcpt, "RCPT TO:<keeper@FAR.example>\r\n", "RCPT TO:<Keeper@far.example>\r\n", "DATA\r\n", noteData),
 			script("quoted and not", hello, mail, rcpt, "RCPT TO:<\"keeper\"@far.example>\r\n", "DATA\r\n", noteData),
 		}},
-		{"Some refused", "RFC 5321 §3.3: the others get their mail; without any, DATA is refused (554). A relay that is denied is denied for " +
-			"good, 550 (§3.6.2); Debian's Postfix says 454. The 50th refusal closes the session (`smtp.limits.errors`), Postfix's and Exim's 20th.",
+		{
+			"Some refused", "RFC 5321 §3.3: the others get their mail; without any, DATA is refused (554). A relay that is denied is denied for " +
+				"good, 550 (§3.6.2); Debian's Postfix says 454. The 50th refusal closes the session (`smtp.limits.errors`), Postfix's 20th.",
 			[]Input{
 				script("one of two", hello, mail, rcpt, "RCPT TO:<victim@evil.example>\r\n", "DATA\r\n", noteData),
 				script("the first of two", hello, mail, "RCPT TO:<victim@evil.example>\r\n", rcpt, "DATA\r\n", noteData),
 				script("all", hello, mail, "RCPT TO:<victim@evil.example>\r\n", "DATA\r\n", noteData),
 				script("20 of them", append(append([]string{hello, mail}, repeat("RCPT TO:<victim@evil.example>\r\n", 20)...), "NOOP\r\n")...),
 				script("60 of them", append(append([]string{hello, mail}, repeat("RCPT TO:<victim@evil.example>\r\n", 60)...), "NOOP\r\n")...),
-			}},
+			},
+		},
 	}}
 }
 

@@ -14,10 +14,12 @@ func sequence() Kind {
 		{"after MAIL", []string{hello, mail}},
 		{"after RCPT", []string{hello, mail, rcpt}},
 	}
-	commands := []string{"HELO client.example", "MAIL FROM:<other@elsewhere.example>", "RCPT TO:<other@far.example>", "DATA",
+	commands := []string{
+		"HELO client.example", "MAIL FROM:<other@elsewhere.example>", "RCPT TO:<other@far.example>", "DATA",
 		"RSET", "NOOP", "VRFY keeper", "EXPN staff", "HELP", "STARTTLS", "AUTH PLAIN =", "BDAT 0 LAST", "BDAT 0", "TURN",
 		"ETRN far.example", "ATRN far.example", "SEND FROM:<aunt@elsewhere.example>", "SOML FROM:<aunt@elsewhere.example>",
-		"SAML FROM:<aunt@elsewhere.example>", "XYZZY", "EHLO other.example"}
+		"SAML FROM:<aunt@elsewhere.example>", "XYZZY", "EHLO other.example",
+	}
 	var rules []Rule
 	for _, b := range before {
 		var inputs []Input
@@ -37,9 +39,13 @@ func sequence() Kind {
 			"nothing; what we do not implement is 502, what we do not know 500; EXPN is not offered (§7.3). STARTTLS and AUTH are not for " +
 			"transactions (RFC 3207 §4, RFC 4954 §4). ETRN is for those it is configured for (RFC 1985 §5).", inputs})
 	}
-	rules[0].Inputs = append(rules[0].Inputs, Input{Name: "EHLO before the greeting",
-		Early: true, Steps: steps(hello, mail, quit)}, Input{Name: "all before the greeting",
-		Early: true, Steps: steps(hello + mail + rcpt + quit)})
+	rules[0].Inputs = append(rules[0].Inputs, Input{
+		Name:  "EHLO before the greeting",
+		Early: true, Steps: steps(hello, mail, quit),
+	}, Input{
+		Name:  "all before the greeting",
+		Early: true, Steps: steps(hello + mail + rcpt + quit),
+	})
 	rules[4].Inputs = append(rules[4].Inputs,
 		script("a second transaction", hello, mail, rcpt, "DATA\r\n", noteData, mail, rcpt, "RSET\r\n", "DATA\r\n", noteData),
 		script("DATA twice", hello, mail, rcpt, "DATA\r\n", noteData, "DATA\r\n", noteData),
@@ -74,7 +80,8 @@ func arguments() Kind {
 				hello, "ETRN @far.example\r\n"), script("ETRN #", hello, "ETRN #x\r\n"), script("BDAT",
 				hello, mail, rcpt, "BDAT\r\n", "NOOP\r\n"), script("AUTH", hello, "AUTH\r\n"),
 		}},
-		{"Verbs", "RFC 5321 §2.4, §4.1.1: in any case, in full, and with a space behind. Postfix hangs up at words it takes for another protocol.",
+		{
+			"Verbs", "RFC 5321 §2.4, §4.1.1: in any case, in full, and with a space behind. Postfix hangs up at words it takes for another protocol.",
 			[]Input{
 				script("mail from:<>", hello, "mail from:<>\r\n", "rcpt to:<keeper@far.example>\r\n", "data\r\n",
 					noteData), script("MaIl FrOm:<>", hello, "MaIl FrOm:<>\r\n", rcpt), script("MAILFROM:<>", hello, "MAILFROM:<>\r\n",
@@ -84,7 +91,8 @@ func arguments() Kind {
 					hello, "MAILX FROM:<>\r\n"), script("DATAX", hello, mail, rcpt, "DATAX\r\n"), script("NOOP.", hello, "NOOP.\r\n"),
 				script("NOOP;RSET", hello, "NOOP;RSET\r\n"), script("\"NOOP\"", hello, "\"NOOP\"\r\n"), script("QUI T",
 					hello, "QUI T\r\n"), script(".", hello, ".\r\n"),
-			}},
+			},
+		},
 	}}
 }
 
@@ -111,8 +119,9 @@ func pipelining() Kind {
 			{Name: "a group cut inside a command", Steps: append(append(steps(hello), parts(mail+"RCPT TO:<kee", "per@far.example>\r\nDA",
 				"TA\r\n")...), steps(noteData, quit)...), Texts: one},
 		}},
-		{"Where the group must have ended", "RFC 2920 §3.1: DATA, EHLO and QUIT end a group. Robustly: what came early is taken in order, for " +
-			"nothing is changed by when it came; behind QUIT nothing is obeyed. In clear text a command behind STARTTLS is an attack: see there.",
+		{
+			"Where the group must have ended", "RFC 2920 §3.1: DATA, EHLO and QUIT end a group. Robustly: what came early is taken in order, for " +
+				"nothing is changed by when it came; behind QUIT nothing is obeyed. In clear text a command behind STARTTLS is an attack: see there.",
 			[]Input{
 				in("EHLO MAIL RCPT DATA at once", one, hello+mail+rcpt+"DATA\r\n", noteData, quit),
 				in("all at once, the text too", one, hello+mail+rcpt+"DATA\r\n"+noteData+quit),
@@ -127,6 +136,7 @@ func pipelining() Kind {
 				in("QUIT behind QUIT", nil, hello, quit+quit),
 				in("half a command at the end", nil, hello, mail+"RCPT TO:<keeper"),
 				{Name: "all before the greeting, the text too", Early: true, Steps: steps(hello + mail + rcpt + "DATA\r\n" + noteData + quit), Texts: one},
-			}},
+			},
+		},
 	}}
 }

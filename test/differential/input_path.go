@@ -38,10 +38,13 @@ func reversePaths() Kind {
 			"FROM:<aunt@elsewhere.example>;", "FROM:aunt@elsewhere.example SIZE=1", "FROM:[aunt@elsewhere.example]",
 			"FROM:&lt;aunt@elsewhere.example&gt;",
 		}, mailing)},
-		{"The null path", "RFC 5321 §4.5.5, §4.1.2: it is `<>` and nothing else.", each([]string{"FROM:<>", "FROM: <>", "FROM:< >",
-			"FROM:<\"\">", "FROM:<@>", "FROM:<><>", "FROM:<> SIZE=10", "FROM:<\"\"@>"}, mailing)},
-		{"Mailboxes", "RFC 5321 §4.1.2: the grammar of Mailbox, word by word; what is not one could not be answered, and would be passed on as " +
-			"our word; nothing is completed with our own name. `<postmaster>` has no domain, which §4.1.1.3 allows to recipients alone.",
+		{"The null path", "RFC 5321 §4.5.5, §4.1.2: it is `<>` and nothing else.", each([]string{
+			"FROM:<>", "FROM: <>", "FROM:< >",
+			"FROM:<\"\">", "FROM:<@>", "FROM:<><>", "FROM:<> SIZE=10", "FROM:<\"\"@>",
+		}, mailing)},
+		{
+			"Mailboxes", "RFC 5321 §4.1.2: the grammar of Mailbox, word by word; what is not one could not be answered, and would be passed on as " +
+				"our word; nothing is completed with our own name. `<postmaster>` has no domain, which §4.1.1.3 allows to recipients alone.",
 			each([]string{
 				"<aunt>", "<postmaster>", "<aunt@>", "<@elsewhere.example>", "<aunt@@elsewhere.example>", "<aunt@b@elsewhere.example>",
 				"<.aunt@elsewhere.example>", "<aunt.@elsewhere.example>", "<a..unt@elsewhere.example>", "<aunt,b@elsewhere.example>",
@@ -51,7 +54,8 @@ func reversePaths() Kind {
 				"<!#$%&'*+-/=?^_`{|}~@elsewhere.example>", "<a+b@elsewhere.example>", "<a=b@elsewhere.example>", "<1@elsewhere.example>",
 				"<-@elsewhere.example>", "<a%b@elsewhere.example>", "<b.example!a@elsewhere.example>", "<SRS0=x=y=b.example=a@elsewhere.example>",
 				"<AUNT@ELSEWHERE.EXAMPLE>",
-			}, from)},
+			}, from),
+		},
 		{"Quoted strings", "RFC 5321 §4.1.2: a local part may be one. It is passed on with quotes and backslashes only where it needs them, as " +
 			"§4.1.2 advises. Strings with quotes in the middle are obsolete syntax (RFC 5322 §4.4) and none of SMTP's. OpenSMTPD takes no quoted " +
 			"string.", each([]string{
@@ -62,33 +66,41 @@ func reversePaths() Kind {
 			`<"\a"@elsewhere.example>`, `<"a\` + "\x01" + `"@elsewhere.example>`, `<"a` + "\t" + `b"@elsewhere.example>`,
 			`<"a@b.example> <c"@elsewhere.example>`,
 		}, from)},
-		{"Domains", "RFC 5321 §4.1.2, §2.3.5: letters, digits, hyphens inside, dots between; no dot at the end, no underscore, labels of 63 " +
-			"octets at most. A name of digits alone is within the grammar. Domains are passed on in lower case, which §2.4 says is the same.",
+		{
+			"Domains", "RFC 5321 §4.1.2, §2.3.5: letters, digits, hyphens inside, dots between; no dot at the end, no underscore, labels of 63 " +
+				"octets at most. A name of digits alone is within the grammar. Domains are passed on in lower case, which §2.4 says is the same.",
 			each([]string{
 				"<aunt@elsewhere>", "<aunt@elsewhere.example.>", "<aunt@.elsewhere.example>", "<aunt@elsewhere..example>", "<aunt@-elsewhere.example>",
 				"<aunt@elsewhere-.example>", "<aunt@else_where.example>", "<aunt@_elsewhere.example>", "<aunt@else where.example>",
 				"<aunt@xn--elsewhere-.example>", "<aunt@1.example>", "<aunt@1.2>", "<aunt@127.0.0.1>", "<aunt@*.example>",
 				"<aunt@elsewhere.example:25>", "<aunt@elsewhere.example/x>", "<aunt@" + long(63) + ".example>", "<aunt@" + long(64) + ".example>",
-			}, from)},
-		{"Address literals", "RFC 5321 §4.1.3: IPv4, or IPv6 with its tag; no other tag is registered. Exim has to be told to allow them.",
+			}, from),
+		},
+		{
+			"Address literals", "RFC 5321 §4.1.3: IPv4, or IPv6 with its tag; no other tag is registered. Exim has to be told to allow them.",
 			each([]string{
 				"<aunt@[192.0.2.1]>", "<aunt@[192.0.2]>", "<aunt@[192.0.2.256]>", "<aunt@[192.0.2.01]>", "<aunt@[IPv6:2001:db8::1]>",
 				"<aunt@[ipv6:2001:db8::1]>", "<aunt@[2001:db8::1]>", "<aunt@[IPv6:::ffff:192.0.2.1]>", "<aunt@[IPv6:2001:db8::g]>",
 				"<aunt@[IPv6:fe80::1%eth0]>", "<aunt@[]>", "<aunt@[192.0.2.1>", "<aunt@192.0.2.1]>", "<aunt@[x-tag:y]>",
 				"<aunt@[elsewhere.example]>", "<aunt@[[192.0.2.1]]>",
-			}, from)},
+			}, from),
+		},
 		{"Source routes", "RFC 5321 §4.1.1.3, §C: read by its grammar, and forgotten. Exim reads none from clients.", each([]string{
 			"<@a.example:aunt@elsewhere.example>", "<@a.example,@b.example:aunt@elsewhere.example>", "<@a.example, @b.example:aunt@elsewhere.example>",
 			"<@a.example:>", "<@a.example:aunt>", "<@a.example aunt@elsewhere.example>", "<@:aunt@elsewhere.example>",
 			"<a.example:aunt@elsewhere.example>", "<@[192.0.2.1]:aunt@elsewhere.example>", "<@a.example,b.example:aunt@elsewhere.example>",
 		}, from)},
 		{"Beyond ASCII, without SMTPUTF8", "RFC 6531 §3.5: 550 or 553, with 5.6.7; what is not UTF-8 is no address at all, 501. Postfix and Exim " +
-			"pass on what the next server need not take.", each([]string{"<t\u00e4nt@elsewhere.example>", "<aunt@\u00e4lsewhere.example>",
-			"<t\xe4nt@elsewhere.example>", "<\"t\u00e4nt\"@elsewhere.example>"}, from)},
+			"pass on what the next server need not take.", each([]string{
+			"<t\u00e4nt@elsewhere.example>", "<aunt@\u00e4lsewhere.example>",
+			"<t\xe4nt@elsewhere.example>", "<\"t\u00e4nt\"@elsewhere.example>",
+		}, from)},
 		{"Beyond ASCII, with SMTPUTF8", "RFC 6531 §3.3: UTF-8, and domains of U-labels, whose dot is the ASCII one. C1 controls are left out " +
-			"(RFC 6532 §3.1). OpenSMTPD does not have it.", each([]string{"FROM:<t\u00e4nt@elsewhere.example>", "FROM:<aunt@\u00e4lsewhere.example>",
+			"(RFC 6532 §3.1). OpenSMTPD does not have it.", each([]string{
+			"FROM:<t\u00e4nt@elsewhere.example>", "FROM:<aunt@\u00e4lsewhere.example>",
 			"FROM:<t\xe4nt@elsewhere.example>", "FROM:<t\u0001\u00e4nt@elsewhere.example>", "FROM:<t\u0085nt@elsewhere.example>",
-			"FROM:<aunt@\uff0eexample>", "FROM:<aunt@a\u3002example>", "FROM:<\"t\u00e4 nt\"@elsewhere.example>", "FROM:<\u202eaunt@elsewhere.example>"}, utf8)},
+			"FROM:<aunt@\uff0eexample>", "FROM:<aunt@a\u3002example>", "FROM:<\"t\u00e4 nt\"@elsewhere.example>", "FROM:<\u202eaunt@elsewhere.example>",
+		}, utf8)},
 		{"Lengths", "RFC 5321 §4.5.3.1.1, §4.5.3.1.2, §4.5.3.1.3: local part 64, domain 255, path 256 octets; above, 501 with §4.5.3.1.9. What we " +
 			"pass on, the next server must be able to take; the others are more generous.", each([]string{
 			"<" + long(64) + "@elsewhere.example>", "<" + long(65) + "@elsewhere.example>", "<" + long(128) + "@elsewhere.example>",
@@ -145,13 +157,21 @@ func forwardPaths() Kind {
 			"<kee\"per\"@far.example>", "<\"keeper@far.example>", "<=?utf-8?q?keeper?=@far.example>",
 		}, to)},
 		{"Beyond ASCII, without SMTPUTF8", "RFC 6531 §3.5: 553 5.6.7; what is not UTF-8 is no address, 501. Postfix and Exim pass on what the " +
-			"next server need not take.", each([]string{"<k\u00e9\u00e9per@far.example>", "<k\xe9per@far.example>", "<keeper@f\u00e4r.example>",
-			"<keeper@far.example\u00a0>"}, to)},
-		{"Beyond ASCII, with SMTPUTF8", "RFC 6531 §3.3: a domain is compared as its A-labels (RFC 5891 §4.4). OpenSMTPD has no SMTPUTF8.",
-			each([]string{"<k\u00e9\u00e9per@far.example>", "<k\xe9per@far.example>", "<keeper@\uff46ar.example>", "<keeper@far\u3002example>",
-				"<keeper@f\u00e4r.example>"}, utf8)},
-		{"Postmaster", "RFC 5321 §4.5.1, §4.1.1.3: `<postmaster>` is taken without a domain, in any case; no other name is.",
-			each([]string{"<postmaster>", "<Postmaster>", "<POSTMASTER>", "<\"postmaster\">", "<postmaster@>", "<abuse>"}, ask)},
+			"next server need not take.", each([]string{
+			"<k\u00e9\u00e9per@far.example>", "<k\xe9per@far.example>", "<keeper@f\u00e4r.example>",
+			"<keeper@far.example\u00a0>",
+		}, to)},
+		{
+			"Beyond ASCII, with SMTPUTF8", "RFC 6531 §3.3: a domain is compared as its A-labels (RFC 5891 §4.4). OpenSMTPD has no SMTPUTF8.",
+			each([]string{
+				"<k\u00e9\u00e9per@far.example>", "<k\xe9per@far.example>", "<keeper@\uff46ar.example>", "<keeper@far\u3002example>",
+				"<keeper@f\u00e4r.example>",
+			}, utf8),
+		},
+		{
+			"Postmaster", "RFC 5321 §4.5.1, §4.1.1.3: `<postmaster>` is taken without a domain, in any case; no other name is.",
+			each([]string{"<postmaster>", "<Postmaster>", "<POSTMASTER>", "<\"postmaster\">", "<postmaster@>", "<abuse>"}, ask),
+		},
 		{"Lengths", "RFC 5321 §4.5.3.1.1, §4.5.3.1.2, §4.5.3.1.3: as with MAIL.", each([]string{
 			"<" + long(64) + "@far.example>", "<" + long(65) + "@far.example>", "<" + long(200) + "@far.example>", "<" + long(1000) + "@far.example>",
 			"<\"" + long(62) + "\"@far.example>", "<\"" + long(63) + "\"@far.example>", "<@" + domainOf(240, ".example") + ":keeper@far.example>",

@@ -9,15 +9,17 @@ func startTLS() Kind {
 	send := func(s string) Step { return Step{Send: s} }
 	start := send("STARTTLS\r\n")
 	return Kind{"STARTTLS", []Rule{
-		{"Behind it", "RFC 3207 §4, §4.2: nothing may be sent behind STARTTLS. What is there was put there by somebody on the way: it gets 503 " +
-			"and the connection is closed, so that it is never obeyed as if it had been encrypted. Postfix and Exim forget it.",
+		{
+			"Behind it", "RFC 3207 §4, §4.2: nothing may be sent behind STARTTLS. What is there was put there by somebody on the way: it gets 503 " +
+				"and the connection is closed, so that it is never obeyed as if it had been encrypted. Postfix and Exim forget it.",
 			[]Input{
 				in("NOOP in the same segment", send(hello), send("STARTTLS\r\nNOOP\r\n"), begin, send(hello), send(quit)),
 				in("EHLO and MAIL in the same segment", send(hello), send("STARTTLS\r\n"+hello+mail+rcpt), begin, send("NOOP\r\n"), send(quit)),
 				in("half a command in the same segment", send(hello), send("STARTTLS\r\nRS"), begin, send("ET\r\n"), send(quit)),
 				in("in a group", send(hello), send("NOOP\r\nSTARTTLS\r\n"), begin, send(hello), send(quit)),
 				in("in a group with EHLO", send(hello+"STARTTLS\r\n"), begin, send(hello), send(quit)),
-			}},
+			},
+		},
 		{"After it", "RFC 3207 §4.2: all that was said before is forgotten, the name too: 503 until EHLO comes again.", []Input{
 			in("EHLO and a message", send(hello), start, begin, send(hello), send(mail), send(rcpt), send("DATA\r\n"), send(noteData), send(quit)),
 			in("MAIL without EHLO", send(hello), start, begin, send(mail), send(hello), send(mail), send(quit)),
@@ -47,14 +49,16 @@ func auth() Kind {
 		return Input{Name: name, Login: true, Steps: append(append(append(s, steps(hello)...), steps(lines...)...), steps(quit)...)}
 	}
 	return Kind{"AUTH", []Rule{
-		{"In clear", "RFC 4954 §4: in clear no mechanism is offered that shows the password; 530 says why, which 503 does not. Whoever has not " +
-			"logged in submits nothing (RFC 6409 §4.3); the other three run with their border's rules, so their 250 to MAIL means nothing.",
+		{
+			"In clear", "RFC 4954 §4: in clear no mechanism is offered that shows the password; 530 says why, which 503 does not. Whoever has not " +
+				"logged in submits nothing (RFC 6409 §4.3); the other three run with their border's rules, so their 250 to MAIL means nothing.",
 			[]Input{
 				{Name: "PLAIN without TLS", Login: true, Steps: steps(hello, "AUTH PLAIN "+good+"\r\n", quit)},
 				{Name: "PLAIN without TLS, no initial response", Login: true, Steps: steps(hello, "AUTH PLAIN\r\n", "*\r\n", quit)},
 				{Name: "MAIL in clear", Login: true, Steps: steps(hello, mail, quit)},
 				{Name: "an unknown mechanism in clear", Login: true, Steps: steps(hello, "AUTH XYZZY\r\n", quit)},
-			}},
+			},
+		},
 		{"Exchanges", "RFC 4954 §4: with an initial response or after 334; \"*\" cancels with 501, what is not base64 or not the mechanism's is " +
 			"501 and not 535, 504 is a mechanism that is not there, and 503 comes after success, after HELO and in a transaction. The third " +
 			"failure closes the session (§9).", []Input{

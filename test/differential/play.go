@@ -33,7 +33,7 @@ type Played struct {
 	faults  []string // of the form of the replies
 }
 
-// texts returns the first lines of the replies to messages that were accepted.
+// ids returns the ids of the messages that were accepted, in their order.
 func (p *Played) ids(form *regexp.Regexp) (ids []string) {
 	for _, r := range p.replies {
 		for _, line := range r.lines {
@@ -161,14 +161,14 @@ func (p *player) end() {
 	_ = p.raw.CloseWrite()
 	wait = p.pace.Reply
 	read()
-	if bytes.HasPrefix(p.buf, tlsAlert) {
-		late, p.buf = append(late, "TLS-alert"), nil
-	}
 	if len(late) > 0 {
 		p.Steps = append(p.Steps, late)
 	}
 	for len(p.Steps) > 0 && len(p.Steps[len(p.Steps)-1]) == 0 { // when the end was noticed is chance
 		p.Steps = p.Steps[:len(p.Steps)-1]
+	}
+	if bytes.HasPrefix(p.buf, tlsAlert) {
+		p.Steps, p.buf = append(p.Steps, []string{"TLS-alert"}), nil
 	}
 	if len(p.buf) > 0 {
 		p.faults = append(p.faults, fmt.Sprintf("half a line at the end: %q", p.buf))

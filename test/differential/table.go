@@ -34,7 +34,7 @@ func writeDifferences(w io.Writer, records []Record) {
 		var chapter strings.Builder
 		var agreed []string
 		for _, r := range k.Rules {
-			table := newTable()
+			table := new(table)
 			for _, in := range r.Inputs {
 				four := outcomes(records, k, in)
 				if four == nil {
@@ -217,8 +217,6 @@ type row struct {
 	cells  []string
 }
 
-func newTable() *table { return new(table) }
-
 func (t *table) add(input string, cells []string) {
 	for _, r := range t.rows {
 		if slices.Equal(r.cells, cells) {
@@ -297,8 +295,6 @@ func (c *codes) write(w io.Writer) {
 	slices.SortStableFunc(c.order, func(a, b string) int { return c.count[b] - c.count[a] })
 	fmt.Fprintf(w, "| inputs | %s |\n|---|---|---|---|---|\n", strings.Join(servers, " | "))
 	for _, key := range c.order {
-		fmt.Fprintf(w, "| %d | %s |\n", c.count[key], cell2(key))
+		fmt.Fprintf(w, "| %d | %s |\n", c.count[key], strings.ReplaceAll(key, "*", `\*`))
 	}
 }
-
-func cell2(s string) string { return strings.ReplaceAll(s, "*", `\*`) }
