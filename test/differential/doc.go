@@ -7,9 +7,12 @@
 // a customer: the sink calls for the mail by ODMR. A delivery is told by the id that the 250 named and the Received field repeats.
 //
 // What came out is recorded in testdata, a file a server. `go test` plays our own server alone, compares, and holds what must be true
-// of every input, whatever the record says (invariants_test.go). The others are played with
+// of every input, whatever the record says (holds, in differential_test.go). The others are played with -args -peers, as root on Debian;
+// their packages are unpacked into bin/mta by the script mta. -update writes the records and docs/differences.md anew, -only 'regexp' plays
+// some inputs alone:
 //
-//	go test ./test/differential -args -peers
+//	BOTHY_DIFFERENTIAL=1 go test ./test/differential -args -update
+//	BOTHY_DIFFERENTIAL=1 go test ./test/differential -timeout 30m -args -peers -update -only 'BDAT: '
 //
-// as root on Debian; their packages are unpacked into bin/mta by the script mta. -update writes the records and docs/differences.md anew.
+// Record where the machine is idle: the player cannot tell a slow server from a silent one until it has a record.
 package differential

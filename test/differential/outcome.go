@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -103,8 +102,9 @@ func readRecord(content []byte) Record {
 	return record
 }
 
-// writeRecord writes a record in the order of the inputs.
-func writeRecord(w io.Writer, server string, record Record) {
+// writeRecord returns a record as its file holds it, in the order of the inputs.
+func writeRecord(server string, record Record) []byte {
+	w := new(bytes.Buffer)
 	fmt.Fprintf(w, "# What %s answers: written by go test ./test/differential -args -update\n", server)
 	for _, k := range Kinds() {
 		for _, r := range k.Rules {
@@ -115,4 +115,5 @@ func writeRecord(w io.Writer, server string, record Record) {
 			}
 		}
 	}
+	return w.Bytes()
 }

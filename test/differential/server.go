@@ -235,6 +235,8 @@ func house(t testing.TB, users string) (dir string, enter func(program string, a
 		write(t, filepath.Join(dir, file), string(system)+lines)
 		os.Chmod(filepath.Join(dir, file), 0o644)
 	}
+	write(t, filepath.Join(dir, "resolv.conf"), "nameserver 127.0.0.1\n") // nobody answers there, at once
+	os.Chmod(filepath.Join(dir, "resolv.conf"), 0o644)
 	for _, sub := range []string{"var", "var/run", "var/spool", "var/lib", "var/log", "var/tmp"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
@@ -243,6 +245,7 @@ func house(t testing.TB, users string) (dir string, enter func(program string, a
 	script := fmt.Sprintf(`set -e
 mount --bind %[1]s/passwd /etc/passwd
 mount --bind %[1]s/group /etc/group
+mount --bind %[1]s/resolv.conf /etc/resolv.conf
 mount --bind %[1]s/var /var
 mount --bind %[2]s/usr/libexec /usr/libexec
 export LD_LIBRARY_PATH=%[2]s/lib

@@ -59,7 +59,7 @@ func (s *Sink) Deliveries() map[string][]Delivery {
 	for _, d := range s.got {
 		same := slices.IndexFunc(byID[d.ID], func(e Delivery) bool { return e.Text == d.Text && e.From == d.From })
 		if same < 0 {
-			d.To = slices.Clone(d.To)
+			d.To = slices.Sorted(slices.Values(d.To))
 			byID[d.ID] = append(byID[d.ID], d)
 			continue
 		}
