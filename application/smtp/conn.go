@@ -136,8 +136,8 @@ func (c *Conn) secure(ctx context.Context, wrap func(net.Conn) *tls.Conn) error 
 	return c.begin(ctx)
 }
 
-// hasLine reports whether a whole line has been read.
-func (c *Conn) hasLine() bool { return bytes.IndexByte(c.in, '\n') >= 0 }
+// hasLine reports whether a whole line has been read; a lone LF ends none (RFC 5321 §2.3.8).
+func (c *Conn) hasLine() bool { return bytes.Contains(c.in, []byte("\r\n")) }
 
 // fill reads more input behind what is unread. Before it waits it sends what is to be written: RFC 2920 §3.2.
 func (c *Conn) fill() error {
