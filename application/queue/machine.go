@@ -48,10 +48,17 @@ type entry struct {
 	damaged  bool   // the record or the body cannot be read
 }
 
+// stay is one message in one lane: it lasts as long as any of its rows is there.
+type stay struct {
+	entry *entry
+	lane  *lane
+	rows  int32 // those there
+	slot  int32 // in lane.stays
+}
+
 // row is one recipient of a message.
 type row struct {
-	entry    *entry
-	lane     *lane
+	*stay
 	lease    *Lease       // who holds it
 	when     int64        // of the next try; 0 when due
 	reply    wal.Position // the record that holds the last reply
@@ -65,12 +72,15 @@ type row struct {
 
 // lane is the rows that wait for one next hop.
 type lane struct {
-	name  Lane
-	clock *clock
-	due   heap[*row] // oldest first
-	later heap[*row] // next try first
-	all   int        // rows, the leased and held too
-	slot  int32      // in index.later
+	name   Lane
+	clock  *clock
+	due    heap[*row]  // oldest first
+	later  heap[*row]  // next try first
+	stays  heap[*stay] // its messages, the oldest first
+	newest *stay       // that was added last; nil when it is gone
+	octets int64       // of their bodies
+	all    int         // rows, the leased and held too
+	slot   int32       // in index.later
 }
 
 func newIndex(ready func(Lane)) *index {
@@ -128,6 +138,10 @@ func (x *index) lane(name Lane) *lane {
 			name: name, clock: x.clock(name.Kind()),
 			due:   heap[*row]{less: older, slot: rowSlot},
 			later: heap[*row]{less: sooner, slot: rowSlot},
+			stays: heap[*stay]{
+				less: func(a, b *stay) bool { return a.entry.accepted < b.entry.accepted },
+				slot: func(s *stay) *int32 { return &s.slot },
+			},
 		}
 		x.lanes[name] = l
 	}
@@ -140,9 +154,7 @@ func (x *index) add(e *entry, lanes []Lane, now int64, t terms) {
 	x.live += e.footprint()
 	for i := range e.rows {
 		r := &e.rows[i]
-		r.entry = e
-		r.lane = x.lane(lanes[i])
-		r.lane.all++
+		x.enter(r, e, lanes[i])
 		x.place(r, now)
 	}
 	e.live = int32(len(e.rows))
@@ -223,11 +235,37 @@ func (x *index) settle(r *row) (gone bool) {
 	return true
 }
 
+// enter counts a row, which is in no heap, among those of a lane. The rows of a message enter one after the other.
+func (x *index) enter(r *row, e *entry, name Lane) {
+	l := x.lane(name)
+	if l.newest == nil || l.newest.entry != e {
+		l.newest = &stay{entry: e, lane: l}
+		l.stays.push(l.newest)
+		l.octets += e.size
+	}
+	r.join(l.newest)
+}
+
+func (r *row) join(s *stay) {
+	r.stay = s
+	s.rows++
+	s.lane.all++
+}
+
 // leave takes a row off its lane's count, and the lane away with its last row.
 func (x *index) leave(r *row) {
-	r.lane.all--
-	if r.lane.all == 0 {
-		delete(x.lanes, r.lane.name)
+	l := r.lane
+	r.stay.rows--
+	if r.stay.rows == 0 {
+		l.stays.remove(r.stay)
+		l.octets -= r.entry.size
+		if l.newest == r.stay {
+			l.newest = nil
+		}
+	}
+	l.all--
+	if l.all == 0 {
+		delete(x.lanes, l.name)
 	}
 }
 
@@ -236,10 +274,14 @@ func (x *index) move(r *row, to Lane, now int64) {
 	if r.gone || r.lane.name == to {
 		return
 	}
+	e := r.entry
 	x.lift(r)
 	x.leave(r)
-	r.lane = x.lane(to)
-	r.lane.all++
+	if i := slices.IndexFunc(e.rows, func(o row) bool { return !o.gone && o.lane.name == to }); i >= 0 {
+		r.join(e.rows[i].stay)
+	} else {
+		x.enter(r, e, to)
+	}
 	x.place(r, now)
 }
 

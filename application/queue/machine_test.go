@@ -4,6 +4,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
+
+	"bothy/application/message"
 )
 
 func TestHeap(t *testing.T) {
@@ -103,5 +106,67 @@ func TestClockBound(t *testing.T) {
 	}
 	if got, want := c.age(0, 10*(maxStops+101)), int64(10*(maxStops+101)-5*(maxStops+100)); got > want || got < want-10*100 {
 		t.Errorf("age %d, want %d or a little less", got, want)
+	}
+}
+
+// What a lane says of itself is what its rows say, whatever happened to them.
+func TestLaneCounts(t *testing.T) {
+	lanes := []Lane{"odmr/a", "odmr/b", "mx/c"}
+	forever := terms{func(Lane) time.Duration { return time.Hour }, func(Lane) time.Duration { return 0 }}
+	for seed := range uint64(50) {
+		dice := rand.New(rand.NewPCG(seed, 3))
+		x := newIndex(func(Lane) {})
+		var live []*entry
+		for now := int64(1); now < 300; now++ {
+			switch {
+			case len(live) == 0 || dice.IntN(3) == 0:
+				e := &entry{id: message.ID{byte(now), byte(now >> 8)}, accepted: dice.Int64N(now), size: dice.Int64N(1000), rows: make([]row, 1+dice.IntN(5))}
+				to := make([]Lane, len(e.rows))
+				for i := range to {
+					to[i] = lanes[dice.IntN(len(lanes))]
+				}
+				x.add(e, to, now, forever)
+				live = append(live, e)
+			case dice.IntN(2) == 0:
+				e := live[dice.IntN(len(live))]
+				x.move(&e.rows[dice.IntN(len(e.rows))], lanes[dice.IntN(len(lanes))], now)
+			default:
+				i := dice.IntN(len(live))
+				if r := &live[i].rows[dice.IntN(len(live[i].rows))]; x.settle(r) {
+					live = slices.Delete(live, i, i+1)
+				}
+			}
+			want := map[Lane]LaneCount{}
+			for _, e := range live {
+				seen := map[Lane]bool{}
+				for i := range e.rows {
+					r := &e.rows[i]
+					if r.gone {
+						continue
+					}
+					c := want[r.lane.name]
+					c.Lane = r.lane.name
+					c.Due++
+					c.Waiting++
+					if !seen[c.Lane] {
+						seen[c.Lane] = true
+						c.Messages++
+						c.Octets += e.size
+						if at := time.UnixMilli(e.accepted); c.Oldest.IsZero() || at.Before(c.Oldest) {
+							c.Oldest = at
+						}
+					}
+					want[c.Lane] = c
+				}
+			}
+			if len(want) != len(x.lanes) {
+				t.Fatalf("seed %d: %d lanes, want %d", seed, len(x.lanes), len(want))
+			}
+			for name, w := range want {
+				if got := x.lanes[name].count(); got != w {
+					t.Fatalf("seed %d: %+v, want %+v", seed, got, w)
+				}
+			}
+		}
 	}
 }

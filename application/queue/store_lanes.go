@@ -10,17 +10,8 @@ import (
 // Waiting counts the recipients of a lane that are due now and those in all, in constant time. Nothing is due while the kind
 // is paused.
 func (s *Spool) Waiting(name Lane) (due, all int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.index.tick(s.now())
-	l := s.index.lanes[name]
-	if l == nil {
-		return 0, 0
-	}
-	if !l.clock.stopped() {
-		due = l.due.len()
-	}
-	return due, l.all
+	c := s.Lane(name)
+	return c.Due, c.Waiting
 }
 
 // Due returns a channel of lanes of one kind that have come to have due mail; a lane is sent at least once after the last

@@ -129,7 +129,7 @@ func TestStatus(t *testing.T) {
 				Hostname: "mail.clinic.example", Version: "v1", Started: now.Add(-25 * time.Hour),
 				Link:  site.LinkStatus{Up: true, Since: now.Add(-90 * time.Second), Why: "always"},
 				Ports: site.Ports{"submission": {"127.0.0.1:587"}, "pop3s": {"127.0.0.1:995"}},
-				Lanes: []queue.LaneCount{{Lane: "smarthost/provider", Due: 0, Waiting: 12, Paused: true}},
+				Lanes: []queue.LaneCount{{Lane: "smarthost/provider", Due: 0, Waiting: 12, Octets: 48_000, Oldest: now.Add(-3 * time.Hour), Paused: true}},
 				Free:  5_000_000, Full: true,
 			}, nil
 		})
@@ -137,7 +137,7 @@ func TestStatus(t *testing.T) {
 	r := bothy(t, "", "status")
 	want := "server      mail.clinic.example, v1, since 1d1h\nlink        up since 1m30s: always\npop3s       127.0.0.1:995\nsubmission  127.0.0.1:587\n" +
 		"disk full: new mail is refused until there is room, 5.0 MB free\n\n" +
-		"LANE                DUE  WAITING\nsmarthost/provider  0    12       paused\n"
+		"LANE                DUE  WAITING  SIZE   OLDEST\nsmarthost/provider  0    12       48 kB  3h0m    paused\n"
 	if r.code != 0 || r.out != want {
 		t.Errorf("got\n%swant\n%s%s", r.out, want, r.err)
 	}

@@ -19,7 +19,8 @@ type statusCmd struct {
 }
 
 func (statusCmd) Help() string {
-	return `Shows the link, the open ports and how much waits in each lane: DUE of it may go now.
+	return `Shows the link, the open ports and how much waits in each lane: so many recipients, DUE of them may go now, SIZE of their messages
+together, and how long the OLDEST has waited.
 
 Exit codes: 0 the server answers, 1 it does not.
 
@@ -66,13 +67,17 @@ func (c *statusCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		return err
 	}
 	fmt.Fprintln(std.out)
-	rows = [][]string{{"LANE", "DUE", "WAITING", ""}}
+	rows = [][]string{{"LANE", "DUE", "WAITING", "SIZE", "OLDEST", ""}}
 	for _, l := range s.Lanes {
 		mark := ""
 		if l.Paused {
 			mark = "paused"
 		}
-		rows = append(rows, []string{string(l.Lane), fmt.Sprint(l.Due), fmt.Sprint(l.Waiting), mark})
+		oldest := ""
+		if !l.Oldest.IsZero() {
+			oldest = age(now.Sub(l.Oldest))
+		}
+		rows = append(rows, []string{string(l.Lane), fmt.Sprint(l.Due), fmt.Sprint(l.Waiting), octets(l.Octets), oldest, mark})
 	}
 	return printTable(std.out, rows)
 }
