@@ -11,6 +11,7 @@ import (
 	"bothy/application/message"
 	"bothy/application/odmr"
 	"bothy/application/queue"
+	"bothy/application/submission"
 	"bothy/management/admin"
 )
 
@@ -123,6 +124,7 @@ func fetchOutcome(err error) FetchOutcome {
 func (s *Site) adminUnit(cfg Config) unit {
 	server := &admin.Server{Path: cfg.AdminSocket(), Version: s.env.Build, Log: s.env.Log.With("service", "admin")}
 	admin.Handle(server, http.MethodGet, "/v1/status", s.status)
+	admin.Handle(server, http.MethodGet, "/v1/faults", func(context.Context, struct{}) ([]submission.Fault, error) { return s.faults.List(), nil })
 	admin.Handle(server, http.MethodGet, "/v1/queue", s.queueList)
 	admin.Handle(server, http.MethodGet, "/v1/queue/{id}", s.queueShow)
 	for name, act := range map[string]func(queue.Filter) (int, error){

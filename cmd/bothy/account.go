@@ -22,6 +22,7 @@ type accountCmd struct {
 	Passwd      accountPasswdCmd      `cmd:"" help:"Set an account's password."`
 	Address     accountAddressCmd     `cmd:"" help:"The addresses that an account receives at and sends from."`
 	Alias       accountAliasCmd       `cmd:"" help:"Addresses that stand for others, such as info@ for two people."`
+	Rights      accountRightsCmd      `cmd:"" help:"As whom, to whom and how much an account may send."`
 	Certificate accountCertificateCmd `cmd:"" help:"Let who holds a certificate's key log in without a password (SASL EXTERNAL)."`
 	CRAM        accountCRAMCmd        `cmd:"" name:"cram" help:"Allow CRAM-MD5 for an account, or no longer."`
 	Disable     accountDisableCmd     `cmd:"" help:"Let an account neither log in nor send. Its mail is still accepted."`
@@ -144,11 +145,7 @@ func (c *accountListCmd) Run(ctx context.Context, g *globals, std stdio) error {
 }
 
 func addressList(addresses []message.Address) string {
-	texts := make([]string, len(addresses))
-	for i, a := range addresses {
-		texts[i] = a.String()
-	}
-	return cmp.Or(strings.Join(texts, " "), "-")
+	return cmp.Or(strings.Join(texts(addresses), " "), "-")
 }
 
 type accountPasswdCmd struct {

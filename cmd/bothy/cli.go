@@ -32,6 +32,7 @@ type cli struct {
 	Queue      queueCmd      `cmd:"" help:"Mail that waits."`
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`
 	Status     statusCmd     `cmd:"" help:"How the running server is."`
+	Faults     faultsCmd     `cmd:"" help:"What people's mail programs do wrong."`
 	Sendmail   sendmailCmd   `cmd:"" help:"Send a message from standard input, as other sendmail commands do."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

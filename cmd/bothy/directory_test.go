@@ -10,10 +10,12 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"bothy/application/directory"
 	"bothy/application/message"
 	"bothy/application/queue"
+	"bothy/application/submission"
 	"bothy/management/admin"
 
 	site "bothy"
@@ -135,6 +137,58 @@ func TestCertificates(t *testing.T) {
 		{args: "account certificate other@clinic.example --json", out: "[]\n"},
 		{args: "account certificate nurse@clinic.example", out: "ACCOUNT               FINGERPRINT\nnurse@clinic.example  " + fingerprint + "\n"},
 		{args: "account certificate nurse@clinic.example --remove " + strings.ToUpper(fingerprint), out: "Logs in no longer to nurse@clinic.example: " + fingerprint + "\n"},
+	})
+}
+
+func TestRights(t *testing.T) {
+	inSite(t)
+	const own = "account                 keeper@clinic.example\nsends as its own names  keeper@clinic.example info@clinic.example\n"
+	steps(t, []step{
+		{args: "account add keeper@clinic.example", stdin: "secret\n", out: "Added keeper@clinic.example\n"},
+		{args: "account alias add info@clinic.example keeper@clinic.example", out: "info@clinic.example goes to keeper@clinic.example\n"},
+		{
+			args: "account rights KEEPER@clinic.example",
+			out:  own + "and as                  -\nwrites to               everybody\nmessages                no bound\nrecipients              no bound\nlargest message         no bound but the server's\n",
+		},
+		{
+			args: "account rights keeper@clinic.example --send-as boss@Clinic.example --send-as @lab.example --send-to local --messages 9 --recipients 50 --size 1MB",
+			out:  own + "and as                  @lab.example boss@clinic.example\nwrites to               local\nmessages                9 a day\nrecipients              50 a day\nlargest message         1.0 MB\n",
+		},
+		{
+			args: "account rights keeper@clinic.example --send-to none --messages 0",
+			out:  own + "and as                  @lab.example boss@clinic.example\nwrites to               everybody\nmessages                no bound\nrecipients              50 a day\nlargest message         1.0 MB\n",
+		},
+		{args: "account rights keeper@clinic.example --send-as *.example", code: 1, err: "is no pattern"},
+		{args: "account rights keeper@clinic.example --messages=-1", code: 1, err: "a bound is negative"},
+		{args: "account rights keeper@clinic.example --size huge", code: 2, err: "--size"},
+		{args: "account rights nobody", code: 1, err: `there is no account "nobody"`},
+		{args: "customer add lab lab.example", stdin: "secret\n", out: "Holding mail for lab: lab.example\n"},
+		{
+			args: "account rights lab --json",
+			out:  "{\n  \"account\": \"lab\",\n  \"addresses\": [],\n  \"aliases\": [],\n  \"domains\": [\n    \"lab.example\"\n  ]\n}\n",
+		},
+	})
+}
+
+func TestFaults(t *testing.T) {
+	cfg := inSite(t)
+	answering(t, cfg, func(s *admin.Server) {
+		admin.Handle(s, http.MethodGet, "/v1/faults", func(context.Context, struct{}) ([]submission.Fault, error) {
+			last := time.Now().Add(-50 * time.Hour)
+			return []submission.Fault{
+				{Account: "meter@clinic.example", Kind: submission.NoDate, Client: "Meter\x1b 2", Count: 7, First: last, Last: last},
+				{Kind: submission.Unauthorized, Count: 1, First: last, Last: last},
+			}, nil
+		})
+	})
+	steps(t, []step{
+		{
+			args: "faults", out: "ACCOUNT               TIMES  LAST      FAULT                           PROGRAM\n" +
+				"meter@clinic.example  7      2d2h ago  sends no Date                   Meter\ufffd 2\n" +
+				"-                     1      2d2h ago  sends without having logged in  -\n",
+		},
+		{args: "faults --account nurse@clinic.example", out: "No faults since the server started.\n"},
+		{args: "faults --account nurse@clinic.example --json", out: "[]\n"},
 	})
 }
 

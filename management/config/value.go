@@ -376,6 +376,16 @@ var sizes = []struct {
 	{"B", 1},
 }
 
+// Size is a number of octets as people write it, for flags: "50MB", "64KiB" or "100".
+type Size int64
+
+// UnmarshalText reads whole numbers with an optional unit.
+func (s *Size) UnmarshalText(text []byte) error {
+	n, err := parseSize(string(text))
+	*s = Size(n)
+	return err
+}
+
 // parseSize reads "50MB", "64KiB", "64 KiB" or "100": whole numbers only.
 func parseSize(s string) (int64, error) {
 	for _, u := range sizes {
