@@ -74,8 +74,9 @@
 //
 //	One domain that is not the account's refuses the whole command with 450 (§5.2.1): there is no partial service.
 //
-//	Its §5.2.1 has no word on spaces, trailing dots or case: the grammar is kept to the letter, names are compared without
-//	regard to case, and an internationalized name is its A-label.
+//	Its §5.2.1 has no word on spaces, trailing dots or case: the grammar is kept to the letter, one space and one only, names are
+//	compared without regard to case, and an internationalized name is its A-label. White space at the end of the line is borne,
+//	as RFC 5321 §4.1.1 asks of every command.
 //
 //	Octets behind ATRN were written before the roles were known, so nobody can tell what they mean: 503, and the connection
 //	is closed. RFC 3207 §4.2 gives the same reason for STARTTLS.

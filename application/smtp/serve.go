@@ -95,7 +95,7 @@ func (s *Session) step(ctx context.Context) error {
 		return s.answer(nil, replySyntax, nil)
 	}
 	if extension := s.extension(verb); extension != nil {
-		return s.extend(ctx, extension, string(arg))
+		return s.extend(ctx, extension, extensionArg(line, verb))
 	}
 	row := s.find(string(verb))
 	if row == nil {
@@ -223,6 +223,12 @@ func (s *Session) extension(verb []byte) *Extension {
 		}
 	}
 	return nil
+}
+
+// extensionArg is what stands behind a verb and its space. RFC 5321 §4.1.1: white space at the end is borne.
+func extensionArg(line, verb []byte) string {
+	rest, _ := bytes.CutPrefix(bytes.TrimRight(line[len(verb):], " \t"), []byte(" "))
+	return string(rest)
 }
 
 // extend runs an Extension's command.

@@ -133,8 +133,8 @@ type Extension struct {
 	Verb    string // "ATRN"
 	Keyword string // EHLO line, "ATRN"; empty for none
 	// Run answers the command. A positive reply with turn set ends Serve after it is flushed, with ErrTurned; if input has
-	// come meanwhile it ends with ErrBuffered instead and the reply is 503. Arg is the argument as sent, without
-	// white space at its ends.
+	// come meanwhile it ends with ErrBuffered instead and the reply is 503. Arg is what stands behind the verb
+	// and one space, without white space at its end (RFC 5321 §4.1.1).
 	Run func(ctx context.Context, s *Session, arg string) (reply Reply, turn bool)
 }
 
