@@ -2,6 +2,7 @@ package message
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -21,11 +22,20 @@ type Envelope struct {
 	Submitter   string   // AUTH=, xtext decoded; "<>" when not known (RFC 4954 §5)
 	Account     string   // the account that submitted it here; empty when it came from another server
 
+	// Unverified says that the reverse-path may be forged: the message came from outside, and neither SPF nor DKIM vouches for its domain.
+	// Nothing is to be sent there. False too where nobody looked.
+	Unverified bool
+
 	Priority   int8          // MT-PRIORITY=, -9 to 9, the higher first (RFC 6710 §5)
 	RequireTLS bool          // REQUIRETLS: goes to no server that does not prove who it is and promise the same (RFC 8689 §4.2.1)
 	DeliverBy  Deadline      // BY= (RFC 2852 §4)
 	HoldUntil  time.Time     // HOLDUNTIL=, or HOLDFOR= from when it came: not sent before; UTC, whole seconds; zero when not given (RFC 4865 §4.2)
 	HoldFor    time.Duration // HOLDFOR= as given, whole seconds: a notice quotes it (RFC 4865 §5.1.2); 0 when not given
+
+	// What an Acceptor uses and the queue does not keep.
+	Client netip.Addr // the SMTP client that brought it; the zero Addr if the connection had none
+	Helo   string     // what that called itself
+	Trace  []byte     // header fields, with their CRLFs, that belong before the text but are known only at its end: Accept puts them there
 }
 
 // Clone returns a copy that shares nothing with e.

@@ -37,7 +37,9 @@ func (s *Spool) Accept(ctx context.Context, env *message.Envelope, body io.Reade
 		s.forget(r, true)
 		return err
 	}
-	b.head = r.appendTo(b.head[:0])
+	r.Envelope = *env // a verdict on the text is known only at its end
+	r.size += int64(len(env.Trace))
+	b.head = append(r.appendTo(b.head[:0]), env.Trace...)
 	p, err := s.log.Commit(b.head, b.body)
 	if err != nil {
 		s.forget(r, wal.IsFull(err) || errors.Is(err, wal.ErrTooLarge)) // else it may be on disk: the next Open finds out

@@ -138,13 +138,13 @@ func (x *index) spoil(e *entry) {
 
 // openBody opens the body of a message.
 func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
+	_, inline, err := s.load(e)
+	if err != nil {
+		return nil, err
+	}
 	if !e.apart {
-		_, body, err := s.load(e)
-		if err != nil {
-			return nil, err
-		}
 		r := new(inlineReader)
-		r.Reset(body)
+		r.Reset(inline)
 		return r, nil
 	}
 	f, err := s.o.FS.Open(s.bodyPath(e.id))
@@ -155,7 +155,8 @@ func (s *Spool) openBody(e *entry) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err) // too many open files, say
 	}
-	return &bodyReader{file: f, id: e.id, left: e.size, damaged: func(err error) { s.spoil(e, err) }}, nil
+	left := e.size - int64(len(inline))
+	return &bodyReader{file: f, id: e.id, piece: inline, left: left, damaged: func(err error) { s.spoil(e, err) }}, nil
 }
 
 // proven reports whether a body in a file of its own is whole, and sets the message aside where it is not: a session must not end in the

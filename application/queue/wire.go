@@ -17,7 +17,7 @@ import (
 
 // The kinds of record.
 const (
-	kindMessage = 'M' // a message: new, or moved with the state of its recipients; the rest is its body
+	kindMessage = 'M' // a message: new, or moved with the state of its recipients; the rest is its body, or what stands before the one in a file
 	kindUpdate  = 'U' // what became of recipients, and perhaps a notice; the rest is the notice's body
 	kindClock   = 'C' // when the clocks of kinds of lane stood still
 )
@@ -46,6 +46,7 @@ const (
 	tagDeliverTrace
 	tagHoldUntil // seconds since 1970
 	tagHoldFor   // seconds
+	tagUnverified
 )
 
 const priorityBase = 10 // makes a priority of RFC 6710 §5 positive
@@ -205,6 +206,7 @@ func (r *record) appendFields(b []byte) []byte {
 	b = appendString(b, tagAccount, r.Account)
 	b = appendUint(b, tagSize, uint64(r.size))
 	b = appendBool(b, tagApart, r.apart)
+	b = appendBool(b, tagUnverified, r.Unverified)
 	b = r.appendWishes(b)
 	for i := range r.Recipients {
 		to, w := &r.Recipients[i], waiting{number: uint32(i)}
@@ -392,6 +394,9 @@ func (r *record) set(f field) (err error) {
 	case tagApart:
 		v, err = f.uint(1)
 		r.apart = v != 0
+	case tagUnverified:
+		v, err = f.uint(1)
+		r.Unverified = v != 0
 	case tagRecipient:
 		err = r.addRecipient(f.value)
 	default:

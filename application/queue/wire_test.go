@@ -32,7 +32,7 @@ func randomRecord(dice *rand.Rand) *record {
 	r.ReversePath = message.Address{Local: text(64), Domain: text(255)}
 	r.Body, r.UTF8, r.Return = message.BodyType(dice.IntN(3)), dice.IntN(2) == 0, message.Return(dice.IntN(3))
 	r.Envelope.Size = number(math.MaxInt64)
-	r.EnvelopeID, r.Submitter, r.Account = text(100), text(300), text(30)
+	r.EnvelopeID, r.Submitter, r.Account, r.Unverified = text(100), text(300), text(30), dice.IntN(2) == 0
 	moment := func() time.Time {
 		if dice.IntN(2) == 0 {
 			return time.Time{}

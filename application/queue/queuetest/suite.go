@@ -27,6 +27,7 @@ func Run(t *testing.T, open Opener) {
 	}{
 		{"accept and deliver", acceptAndDeliver},
 		{"bodies of every size", bodies},
+		{"what the end of a body shows", lateVerdict},
 		{"body reader's error", readerError},
 		{"oldest first", oldestFirst},
 		{"fencing", fencing},
@@ -206,6 +207,43 @@ func bodies(t *testing.T, s *suite) {
 		}
 		settle(t, l, queue.Verdict{Done: true})
 	}
+}
+
+// lateVerdict: what a body's reader says of its message at the end is kept, and the fields stand before the text, over a restart too.
+func lateVerdict(t *testing.T, s *suite) {
+	const trace = "Authentication-Results: here.example; spf=fail\r\n"
+	bodies := []string{"", "small", strings.Repeat("large", 100_000)}
+	for _, body := range bodies {
+		env := &message.Envelope{Recipients: []message.Recipient{{Address: address(t, "one@x.example")}}}
+		if err := s.Accept(t.Context(), env, &verdict{strings.NewReader(body), env, trace}); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(time.Second)
+	}
+	s.stop(t)
+	s.start(t)
+	for _, body := range bodies {
+		l := s.lease(t, "test/x.example")
+		if got := read(t, l); got != trace+body || l.Size != int64(len(got)) || !l.Envelope.Unverified {
+			t.Errorf("%d octets of %d with their fields, verified: %v", len(got), l.Size, !l.Envelope.Unverified)
+		}
+		settle(t, l, queue.Verdict{Done: true})
+	}
+}
+
+// verdict reads a body that says at its end what was thought of it.
+type verdict struct {
+	io.Reader
+	env   *message.Envelope
+	trace string
+}
+
+func (v *verdict) Read(b []byte) (int, error) {
+	n, err := v.Reader.Read(b)
+	if err == io.EOF {
+		v.env.Unverified, v.env.Trace = true, []byte(v.trace)
+	}
+	return n, err
 }
 
 func readerError(t *testing.T, s *suite) {
