@@ -39,6 +39,7 @@ var planes = [][]string{
 var onlyTests = map[string][]string{
 	"bothy/lib/sim":                     {"cmd"},
 	"bothy/lib/transcript":              nil,
+	"bothy/lib/conformance":             nil,
 	"bothy/application/queue/queuetest": nil,
 }
 
