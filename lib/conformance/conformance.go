@@ -1,7 +1,7 @@
 // Package conformance makes the pages that say what tests show: each sentence of a test that cites a section, by RFC and section.
 //
-//	# RFC 5321 §4.1.4: out of order gets 503 and changes nothing      in a transcript
-//	// TestReset: RFC 5321 §4.1.1.5: RSET forgets the transaction      before a test in Go
+//	# RFC n §s: out of order gets 503 and changes nothing      in a transcript
+//	// TestReset: RFC n §s: RSET forgets the transaction       before a test in Go
 //
 // Plane: lib; for tests only. The sentences are those of the tests themselves, so a page cannot promise what no test shows.
 package conformance
@@ -51,7 +51,7 @@ type requirement struct {
 }
 
 var (
-	// cited is "RFC 5321 §4.1.4, §4.2, RFC 2034 §4 deviation:", what stands before a requirement; with no section it is the whole RFC.
+	// cited is "RFC n §s, §t, RFC m §u deviation:", what stands before a requirement; with no section it is the whole RFC.
 	cited   = regexp.MustCompile(`((?:RFC \d+(?: §[0-9A-Z][\w.]*)?|§[0-9A-Z][\w.]*)(?:(?:, | and )(?:RFC \d+ )?§[0-9A-Z][\w.]*)*)( deviation)?:`)
 	section = regexp.MustCompile(`(?:RFC (\d+))?(?: ?§([0-9A-Z][\w.]*))?`)
 )
