@@ -50,6 +50,9 @@ type Customer struct {
 	Linger      time.Duration // how long a session that has nothing to send stays open for what may come; 0: it ends
 	LongPoll    time.Duration // how long the answer to ATRN is held back while there is no mail, at most MaxLongPoll; 0: not at all
 	KeepLarge   bool          // mail larger than the customer takes (SIZE) waits; else its sender gets a notice
+	Host        string        // host:port where ETRN starts delivery (RFC 1985); "": the customer calls
+	Budget      int64         // octets of mail in one session, as long as the customer asks for no other; 0: any number
+	Largest     int64         // octets of one message, likewise
 	LastContact time.Time
 }
 
@@ -66,8 +69,11 @@ func (c Customer) MarshalJSON() ([]byte, error) {
 		Linger      string    `json:"linger"`
 		LongPoll    string    `json:"long_poll"`
 		KeepLarge   bool      `json:"keep_large"`
+		Host        string    `json:"host,omitempty"`
+		Budget      int64     `json:"budget,omitempty"`
+		Largest     int64     `json:"largest,omitempty"`
 		LastContact time.Time `json:"last_contact,omitzero"`
-	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.LastContact})
+	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.Host, c.Budget, c.Largest, c.LastContact})
 }
 
 // Alias is an address that stands for another one.

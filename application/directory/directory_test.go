@@ -289,6 +289,9 @@ func TestRefusals(t *testing.T) {
 		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, Linger: time.Microsecond}), ErrInvalid, "lingers"},
 		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, LongPoll: -time.Second}), ErrInvalid, "ATRN"},
 		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, LongPoll: 5 * time.Minute}), ErrInvalid, "at most 4m0s"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, Budget: -1}), ErrInvalid, "no bound"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, Host: "mail.new.example"}), ErrInvalid, "host:port"},
+		{d.AddCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}, Host: "mail.new.example:0"}), ErrInvalid, "host:port"},
 		{d.SetCustomer(ctx, Customer{Account: "nurse", Domains: []string{"new.example"}}), ErrNotFound, "there is no customer"},
 		{d.SetCustomer(ctx, Customer{Account: "clinic", Domains: []string{"school.example"}}), ErrTaken, "held for customer school"},
 		{d.RemoveCustomer(ctx, "nurse"), ErrNotFound, "there is no customer"},
@@ -379,7 +382,7 @@ func TestChanges(t *testing.T) {
 	if c, err := d.Customer(ctx, "Nurse"); err != nil || !slices.Equal(c.Domains, []string{"newer.example"}) || c.MinInterval != time.Second || !c.EmptyTurns {
 		t.Errorf("%+v, %v", c, err)
 	}
-	patient := Customer{Account: "nurse", Domains: []string{"newer.example"}, Linger: 40 * time.Minute, LongPoll: MaxLongPoll, KeepLarge: true}
+	patient := Customer{Account: "nurse", Domains: []string{"newer.example"}, Linger: 40 * time.Minute, LongPoll: MaxLongPoll, KeepLarge: true, Host: "[2001:db8::1]:25", Budget: 5e6, Largest: 2e5}
 	do(d.SetCustomer(ctx, patient))
 	if c, err := d.Customer(ctx, "nurse"); err != nil || !reflect.DeepEqual(c, patient) {
 		t.Errorf("%+v, %v", c, err)

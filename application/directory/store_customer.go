@@ -2,7 +2,9 @@ package directory
 
 import (
 	"context"
+	"net"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -17,8 +19,9 @@ func (d *Directory) AddCustomer(ctx context.Context, c Customer) error {
 		if !c.LastContact.IsZero() {
 			contact = c.LastContact.UnixMilli()
 		}
-		return exec("INSERT INTO customer (account, min_interval, empty_turns, linger, long_poll, keep_large, last_contact) VALUES (?, ?, ?, ?, ?, ?, ?)",
-			name, c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge, contact)
+		return exec("INSERT INTO customer (account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+			name, c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge,
+			c.Host, c.Budget, c.Largest, contact)
 	})
 }
 
@@ -28,8 +31,9 @@ func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
 		if _, err := s.customer(name); err != nil {
 			return err
 		}
-		err := exec("UPDATE customer SET min_interval = ?, empty_turns = ?, linger = ?, long_poll = ?, keep_large = ? WHERE account = ?",
-			c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge, name)
+		err := exec("UPDATE customer SET min_interval = ?, empty_turns = ?, linger = ?, long_poll = ?, keep_large = ?, host = ?, budget = ?, largest = ? WHERE account = ?",
+			c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge,
+			c.Host, c.Budget, c.Largest, name)
 		if err != nil {
 			return err
 		}
@@ -39,7 +43,7 @@ func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
 
 // changeCustomer checks c, lets edit write the customer, and then writes its domains.
 func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s *snapshot, name string, exec execer) error) error {
-	if err := c.checkTimes(); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	if len(c.Domains) == 0 {
@@ -71,8 +75,8 @@ func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s 
 	})
 }
 
-// checkTimes refuses what is no time to wait.
-func (c *Customer) checkTimes() error {
+// check refuses what is no time to wait, no host to go to and no size.
+func (c *Customer) check() error {
 	for what, d := range map[string]time.Duration{
 		"an interval between calls": c.MinInterval, "a session that lingers": c.Linger, "an answer to ATRN held back": c.LongPoll,
 	} {
@@ -82,6 +86,21 @@ func (c *Customer) checkTimes() error {
 	}
 	if c.LongPoll > MaxLongPoll {
 		return refuse(ErrInvalid, "an answer to ATRN held back for %v: at most %v, or customers give up", c.LongPoll, MaxLongPoll)
+	}
+	if c.Budget < 0 || c.Largest < 0 {
+		return refuse(ErrInvalid, "a budget of %d octets with messages of at most %d: want no negative numbers, 0 for no bound", c.Budget, c.Largest)
+	}
+	return checkHost(c.Host)
+}
+
+// checkHost refuses what cannot be dialled.
+func checkHost(address string) error {
+	if address == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(address)
+	if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || host == "" || n == 0 {
+		return refuse(ErrInvalid, "%q is not host:port, such as \"mail.clinic.example:25\"", address)
 	}
 	return nil
 }

@@ -85,6 +85,11 @@ ALTER TABLE customer ADD COLUMN linger INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE customer ADD COLUMN long_poll INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE customer ADD COLUMN keep_large INTEGER NOT NULL DEFAULT 0;
 `,
+	`
+ALTER TABLE customer ADD COLUMN host TEXT NOT NULL DEFAULT '';
+ALTER TABLE customer ADD COLUMN budget INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE customer ADD COLUMN largest INTEGER NOT NULL DEFAULT 0;
+`,
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -140,7 +145,7 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 		{"SELECT local, domain, target_local, target_domain FROM alias ORDER BY 1, 2, 3, 4", s.loadAlias},
 		{"SELECT name FROM domain ORDER BY id", s.loadDomain},
 		{"SELECT fingerprint, account FROM certificate", s.loadCertificate},
-		{"SELECT account, min_interval, empty_turns, linger, long_poll, keep_large, last_contact FROM customer", s.loadCustomer},
+		{"SELECT account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact FROM customer", s.loadCustomer},
 		{"SELECT name, account FROM customer_domain ORDER BY id", s.loadCustomerDomain},
 		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
 		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},
@@ -222,7 +227,7 @@ func (s *snapshot) loadCertificate(scan func(...any) error) error {
 func (s *snapshot) loadCustomer(scan func(...any) error) error {
 	var c Customer
 	var interval, linger, poll, contact int64
-	if err := scan(&c.Account, &interval, &c.EmptyTurns, &linger, &poll, &c.KeepLarge, &contact); err != nil {
+	if err := scan(&c.Account, &interval, &c.EmptyTurns, &linger, &poll, &c.KeepLarge, &c.Host, &c.Budget, &c.Largest, &contact); err != nil {
 		return err
 	}
 	c.MinInterval, c.Linger = time.Duration(interval)*time.Millisecond, time.Duration(linger)*time.Millisecond

@@ -246,6 +246,12 @@ func TestVersions(t *testing.T) {
 			is := `"linger": "40m0s",
    "long_poll": "4m0s",
    "keep_large": true`
+			if version >= 4 {
+				is += `,
+   "host": "mail.clinic.example:25",
+   "budget": 5000000,
+   "largest": 200000`
+			}
 			want = bytes.Replace(want, []byte(was), []byte(is), 1)
 		}
 		if got := dump(t, d); got != strings.TrimSpace(string(want)) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/queue"
+	"bothy/management/config"
 
 	site "bothy"
 )
@@ -41,6 +43,9 @@ type customerAddCmd struct {
 	Linger      time.Duration `placeholder:"TIME" help:"Keep a session that has nothing to send open this long, and push what comes; 40m suits a Bothy site."`
 	LongPoll    time.Duration `placeholder:"TIME" help:"Hold the answer to ATRN this long while there is no mail, at most 4m."`
 	KeepLarge   bool          `help:"Mail larger than the customer takes waits, in place of a notice to its sender."`
+	Budget      config.Size   `placeholder:"SIZE" help:"Send no more than this in one session; what is left waits, and a digest says what it is. A Bothy site may ask for another."`
+	Largest     config.Size   `placeholder:"SIZE" help:"Likewise for one message."`
+	ETRNHost    string        `name:"etrn-host" placeholder:"HOST:PORT" help:"Where ETRN starts delivery, for a server with an address of its own that cannot ATRN (RFC 1985)."`
 	CRAM        bool          `help:"Allow CRAM-MD5, for customers such as fetchmail without TLS. The password itself must then be kept, sealed."`
 	JSON        bool          `help:"Print the account as JSON."`
 	passwordFlags
@@ -82,6 +87,7 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		err = d.AddCustomer(ctx, directory.Customer{
 			Account: c.Name, Domains: c.Domain, MinInterval: c.MinInterval, EmptyTurns: c.EmptyTurns,
 			Linger: c.Linger, LongPoll: c.LongPoll, KeepLarge: c.KeepLarge,
+			Host: c.ETRNHost, Budget: int64(c.Budget), Largest: int64(c.Largest),
 		})
 		if err != nil {
 			if fresh {
@@ -179,10 +185,21 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 			{"lingers", age(customer.Linger)},
 			{"long poll", age(customer.LongPoll)},
 			{"answer without mail", answer},
+			{"session budget", bound(customer.Budget)},
+			{"largest message", bound(customer.Largest)},
+			{"ETRN delivers to", cmp.Or(customer.Host, "nowhere")},
 			{"CRAM-MD5", fmt.Sprint(account.CRAM)},
 			{"disabled", fmt.Sprint(account.Disabled)},
 		})
 	})
+}
+
+// bound is a number of octets where 0 stands for no bound.
+func bound(n int64) string {
+	if n == 0 {
+		return "none"
+	}
+	return octets(n)
 }
 
 type customerSetCmd struct {
@@ -194,6 +211,9 @@ type customerSetCmd struct {
 	Linger      *time.Duration `placeholder:"TIME" help:"Keep a session that has nothing to send open this long, and push what comes; 0s for not at all."`
 	LongPoll    *time.Duration `placeholder:"TIME" help:"Hold the answer to ATRN this long while there is no mail, at most 4m; 0s for not at all."`
 	KeepLarge   *bool          `negatable:"" help:"Mail larger than the customer takes waits, in place of a notice to its sender."`
+	Budget      *config.Size   `placeholder:"SIZE" help:"Send no more than this in one session; what is left waits, and a digest says what it is; 0 for no bound."`
+	Largest     *config.Size   `placeholder:"SIZE" help:"Likewise for one message."`
+	ETRNHost    *string        `name:"etrn-host" placeholder:"HOST:PORT" help:"Where ETRN starts delivery (RFC 1985); \"none\" for nowhere."`
 	JSON        bool           `help:"Print the customer as JSON."`
 }
 
@@ -203,12 +223,13 @@ func (customerSetCmd) Help() string {
 Examples:
 
     bothy customer set clinic --add-domain ward.clinic.example --drop-domain lab.clinic.example
-    bothy customer set clinic --min-interval 5m --no-empty-turns`
+    bothy customer set clinic --min-interval 5m --no-empty-turns
+    bothy customer set ship --budget 5MB --largest 200KB`
 }
 
 func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
-	if len(c.AddDomain)+len(c.DropDomain) == 0 && c.MinInterval == nil && c.EmptyTurns == nil && c.Linger == nil && c.LongPoll == nil && c.KeepLarge == nil {
-		return exit{exitUsage, errors.New("what? Give at least one of --add-domain, --drop-domain, --min-interval and --empty-turns")}
+	if len(c.AddDomain)+len(c.DropDomain) == 0 && !c.apply(new(directory.Customer)) {
+		return exit{exitUsage, errors.New("what? Give at least one flag: see `bothy customer set --help`")}
 	}
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
 		customer, err := d.Customer(ctx, c.Name)
@@ -223,21 +244,7 @@ func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
 			customer.Domains = slices.Delete(customer.Domains, at, at+1)
 		}
 		customer.Domains = append(customer.Domains, c.AddDomain...)
-		if c.MinInterval != nil {
-			customer.MinInterval = *c.MinInterval
-		}
-		if c.EmptyTurns != nil {
-			customer.EmptyTurns = *c.EmptyTurns
-		}
-		if c.Linger != nil {
-			customer.Linger = *c.Linger
-		}
-		if c.LongPoll != nil {
-			customer.LongPoll = *c.LongPoll
-		}
-		if c.KeepLarge != nil {
-			customer.KeepLarge = *c.KeepLarge
-		}
+		c.apply(&customer)
 		waits := g.waiting(ctx, c.DropDomain)
 		if err := d.SetCustomer(ctx, customer); err != nil {
 			return err
@@ -252,6 +259,29 @@ func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		_, err = fmt.Fprintln(std.out, "Holding mail for "+customer.Account+": "+strings.Join(customer.Domains, " "))
 		return err
 	})
+}
+
+// apply puts what the flags say of how calls are answered into customer, and reports whether they say anything.
+func (c *customerSetCmd) apply(customer *directory.Customer) (changed bool) {
+	replace(&changed, &customer.MinInterval, c.MinInterval)
+	replace(&changed, &customer.EmptyTurns, c.EmptyTurns)
+	replace(&changed, &customer.Linger, c.Linger)
+	replace(&changed, &customer.LongPoll, c.LongPoll)
+	replace(&changed, &customer.KeepLarge, c.KeepLarge)
+	replace(&changed, &customer.Budget, (*int64)(c.Budget))
+	replace(&changed, &customer.Largest, (*int64)(c.Largest))
+	if c.ETRNHost != nil && *c.ETRNHost == none {
+		*c.ETRNHost = ""
+	}
+	replace(&changed, &customer.Host, c.ETRNHost)
+	return changed
+}
+
+// replace puts what a flag gives, if it was given, in the place of what was there.
+func replace[T any](changed *bool, to, given *T) {
+	if given != nil {
+		*to, *changed = *given, true
+	}
 }
 
 type customerRemoveCmd struct {
