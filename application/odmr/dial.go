@@ -43,8 +43,10 @@ type Customer struct {
 	poke   chan struct{}
 	adopt  chan *call   // for Run: a call that Call has begun
 	octets atomic.Int64 // read in all calls: what shows that one is alive
+	resume tls.ClientSessionCache
 
 	mu      sync.Mutex
+	known   *memory         // of the provider; nil: nothing is
 	current *call           // under way: the provider takes one at a time
 	running context.Context // of Run: it does not run where this is nil or has ended
 }
@@ -86,6 +88,7 @@ type Report struct {
 func (c *Customer) init() {
 	c.once.Do(func() {
 		c.poke, c.adopt = make(chan struct{}, 1), make(chan *call, 1)
+		c.resume = tls.NewLRUClientSessionCache(resumptions)
 		if c.Log == nil {
 			c.Log = slog.New(slog.DiscardHandler)
 		}
@@ -232,32 +235,33 @@ func (k *call) dial(ctx context.Context) (net.Conn, error) {
 // request is the customer's part of the initial and the authenticated state (RFC 2645 §5.1, §5.2). It returns nil when the
 // provider has agreed to turn the connection.
 func (k *call) request(ctx context.Context, client *smtp.Client) error {
-	if err := client.Greet(ctx); err != nil {
+	if k.cfg.TLS == "" || k.cfg.TLS == "required" {
+		if err := k.greetSecurely(ctx, client, client.StartTLS); err != nil {
+			return err
+		}
+	} else if err := client.Greet(ctx); err != nil {
 		return refused(err, ErrRefused)
 	}
 	k.customer.evidence(true, "provider answered")
-	if k.cfg.TLS == "" || k.cfg.TLS == "required" {
-		k.tell(Securing)
-		if _, ok := client.Has("STARTTLS"); !ok {
-			return k.leave(ctx, client, fmt.Errorf("%w: it does not offer STARTTLS", ErrInsecure))
-		}
-		cfg, err := k.tls()
-		if err != nil {
-			return k.leave(ctx, client, err)
-		}
-		if err := client.StartTLS(ctx, cfg); err != nil {
-			return k.leave(ctx, client, insecure(err))
-		}
-	}
 	k.tell(LoggingIn)
 	if err := k.login(ctx, client); err != nil {
 		return k.leave(ctx, client, err)
 	}
 	k.tell(Asking)
-	reply, err := client.Do(ctx, atrn(k.report.Domains), cmp.Or(k.cfg.AnswerTimeout, 10*time.Minute)) // RFC 2645 §5.2.1: at least 10 minutes
-	switch {
-	case err != nil:
+	reply, err := client.Do(ctx, atrn(k.report.Domains), k.answerTimeout())
+	if err != nil {
 		return refused(err, ErrRefused)
+	}
+	k.customer.remember(client)
+	return k.answered(ctx, client, reply)
+}
+
+// answerTimeout is the wait for the answer to ATRN: at least 10 minutes (RFC 2645 §5.2.1).
+func (k *call) answerTimeout() time.Duration { return cmp.Or(k.cfg.AnswerTimeout, 10*time.Minute) }
+
+// answered is what the reply to ATRN comes to.
+func (k *call) answered(ctx context.Context, client *smtp.Client, reply smtp.Reply) error {
+	switch {
 	case reply.Code/100 == 2:
 		return nil
 	case reply.Code == 453:
@@ -268,30 +272,38 @@ func (k *call) request(ctx context.Context, client *smtp.Client) error {
 	return k.leave(ctx, client, refused(reply, ErrRefused))
 }
 
-// login authenticates with the best that both sides can. ATRN need not be in the EHLO reply, though it must be (RFC 2645 §5.1.1): its
-// own reply tells.
-func (k *call) login(ctx context.Context, client *smtp.Client) error {
-	offered, _ := client.Has("AUTH")
-	ch := sasl.Channel{TLS: client.Conn.TLS()}
-	mechanism, err := sasl.Choose(strings.Fields(offered), ch, sasl.Credentials{
+// credentials are what this site can show of itself.
+func (k *call) credentials() sasl.Credentials {
+	return sasl.Credentials{
 		Username: k.cfg.Username, Password: k.cfg.Password,
 		Certificate: k.cfg.Username == "" && k.customer.TLS != nil && len(k.customer.TLS.Certificates) > 0,
 		AllowCRAM:   true, // RFC 2645 §5.1.2: what every provider has
-	})
+	}
+}
+
+// login authenticates with the best that both sides can. ATRN need not be in the EHLO reply, though it must be (RFC 2645 §5.1.1): its
+// own reply tells.
+func (k *call) login(ctx context.Context, client *smtp.Client) error {
+	mechanism, err := sasl.Choose(offered(client), sasl.Channel{TLS: client.Conn.TLS()}, k.credentials())
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	}
 	if err := client.Auth(ctx, mechanism); err != nil {
-		var reply smtp.Reply
-		if errors.Is(err, sasl.ErrServer) {
-			return fmt.Errorf("%w: %w", ErrInsecure, err)
-		}
-		if !errors.As(err, &reply) || reply.Temporary() {
-			return refused(err, ErrDenied)
-		}
-		return fmt.Errorf("%w: %w", ErrDenied, err)
+		return denied(err)
 	}
 	return nil
+}
+
+// denied says which kind of error a failed login is.
+func denied(err error) error {
+	var reply smtp.Reply
+	if errors.Is(err, sasl.ErrServer) {
+		return fmt.Errorf("%w: %w", ErrInsecure, err)
+	}
+	if !errors.As(err, &reply) || reply.Temporary() {
+		return refused(err, ErrDenied)
+	}
+	return fmt.Errorf("%w: %w", ErrDenied, err)
 }
 
 // leave says QUIT before the turn and returns why.
@@ -336,6 +348,7 @@ func (k *call) tls() (*tls.Config, error) {
 		cfg = k.customer.TLS.Clone()
 	}
 	cfg.ServerName, _, _ = net.SplitHostPort(k.cfg.Provider)
+	cfg.ClientSessionCache = k.customer.resume
 	if k.cfg.CAFile == "" {
 		return cfg, nil
 	}

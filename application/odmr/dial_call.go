@@ -9,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"bothy/application/smtp"
 )
 
 // call is one call, from dialing to its end, which may be a day later when the provider lingers. One goroutine makes it; any number attend it.
@@ -61,18 +59,12 @@ func (k *call) run(ctx context.Context) error {
 	if err := k.cfg.check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	k.tell(Dialing)
-	nc, err := k.dial(ctx)
+	nc, conn, err := k.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
 	defer closeAfter(ctx, nc)()
-	conn := smtp.NewConn(nc)
-	client := smtp.NewClient(conn, k.customer.Hostname, smtp.Timeouts{})
-	if err := k.request(ctx, client); err != nil {
-		return err
-	}
 	if err := conn.Turn(); err != nil {
 		return fmt.Errorf("%w: %w", ErrInterrupted, err)
 	}

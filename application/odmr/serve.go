@@ -83,7 +83,7 @@ func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {
 	s.watch(conn)
 	defer s.leave()
 	server := &smtp.Server{
-		Hostname: p.Hostname, Protocol: smtp.Held, TLS: p.TLS, RequireTLS: p.Config.RequireTLS, Auth: s,
+		Hostname: p.Hostname, Protocol: smtp.Held, TLS: p.TLS, RequireTLS: p.Config.RequireTLS, Auth: s, Ahead: true,
 		Extensions: []smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, // RFC 2645 §5.1.1: listed in every EHLO reply
 		Limits:     smtp.Limits{CommandTimeout: p.Config.CommandTimeout},
 		Log:        log, Now: p.now,

@@ -129,6 +129,15 @@ func (c *Client) has(keyword string) bool {
 // StartTLS upgrades the connection and sends EHLO again (RFC 3207 §4.2). A refusal is a Reply, after which the connection is
 // as it was. What the certificate must prove and the lowest version of TLS (1.2 if it says nothing) are cfg's.
 func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
+	if err := c.SecureOnly(ctx, cfg); err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, c.Conn.interrupt())()
+	return c.hello(ctx)
+}
+
+// SecureOnly is StartTLS without the EHLO behind it: Ahead brings that.
+func (c *Client) SecureOnly(ctx context.Context, cfg *tls.Config) error {
 	if c.Conn.TLS() != nil { // RFC 3207 §4.2
 		return errors.New("smtp: TLS is active already")
 	}
@@ -148,7 +157,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	if err := c.Conn.secure(ctx, func(nc net.Conn) *tls.Conn { return tls.Client(nc, cfg) }); err != nil {
 		return c.fail(ctx, fmt.Errorf("smtp: STARTTLS: %w", err))
 	}
-	return c.hello(ctx)
+	return nil
 }
 
 // Auth authenticates (RFC 4954 §4). A refusal is a Reply. It does not choose: sasl.Choose does, from what Has("AUTH") says.

@@ -108,6 +108,12 @@ func (c *Conn) probe() error {
 	return err
 }
 
+// Secured makes the TLS handshake of a connection that came with TLS, if that is not done, and returns its state as TLS does.
+func (c *Conn) Secured(ctx context.Context) (*tls.ConnectionState, error) {
+	err := c.begin(ctx)
+	return c.tls, err
+}
+
 // begin makes the TLS handshake of a connection that came with TLS, so that its state is known from the first command on.
 func (c *Conn) begin(ctx context.Context) error {
 	nc, ok := c.Conn.(interface {

@@ -54,6 +54,9 @@ func (s *Session) keywords() string {
 			}
 		}
 	}
+	if srv.Ahead && secure {
+		b.WriteString("\n" + KeywordAhead)
+	}
 	for _, e := range srv.Extensions {
 		if e.Keyword != "" {
 			b.WriteString("\n" + e.Keyword)

@@ -27,6 +27,7 @@ type Server struct {
 	Accept     Acceptor      // who keeps the mail; nil: nobody, 554 for all of it
 	Extensions []Extension   // further verbs, such as ATRN
 	Offer      Offer         // further keywords of EHLO; each binds the rest of the program
+	Ahead      bool          // lists KeywordAhead under TLS; every Server takes commands ahead
 	Limits     Limits
 	Log        *slog.Logger     // nil: no log
 	Now        func() time.Time // nil: time.Now
