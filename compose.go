@@ -61,11 +61,7 @@ func (s *Site) composeServers(next *composition) {
 	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
 	accept := s.watched(s.spool)
 
-	border := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false),
-		Offer: smtp.Offer{Limits: true, DSN: true}, Policy: s.router.Border(), Accept: accept, Limits: cfg.SMTP.Limits, Log: log.With("service", "smtp"), Now: s.env.Now,
-	}
-	add("smtp", smtpBusy, false, overSMTP(border))
+	add("smtp", smtpBusy, false, overSMTP(s.border(cfg)))
 
 	var rights submission.Directory = s.directory
 	if cfg.Submission.AnySender {
@@ -78,7 +74,7 @@ func (s *Site) composeServers(next *composition) {
 	submit := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: s.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
 		Auth:  s.logins(cfg, cfg.Submission.Mechanisms),
-		Offer: smtp.Offer{Limits: true, DSN: true, FutureRelease: maxHold}, Policy: agent, Accept: agent, PolicyAuthorizes: true,
+		Offer: smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, FutureRelease: maxHold}, Policy: agent, Accept: agent, PolicyAuthorizes: true,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "submission"), Now: s.env.Now,
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
@@ -103,7 +99,7 @@ func (s *Site) composeServers(next *composition) {
 	})
 	local := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Submission, Identify: localUser,
-		Offer: smtp.Offer{Limits: true, DSN: true, FutureRelease: maxHold}, Policy: trusting, Accept: trusting,
+		Offer: smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, FutureRelease: maxHold}, Policy: trusting, Accept: trusting,
 		Limits: cfg.Submission.Limits, Log: log.With("service", "local"), Now: s.env.Now,
 	}
 	add("local", smtpBusy, false, overSMTP(local))

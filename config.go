@@ -21,7 +21,6 @@ import (
 	"bothy/application/queue"
 	"bothy/application/relay"
 	"bothy/application/route"
-	"bothy/application/smtp"
 	"bothy/application/submission"
 	"bothy/operational/link"
 )
@@ -47,12 +46,6 @@ type Config struct {
 	Notices     dsn.Config          `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config      `doc:"Mail that has arrived."`
 	Link        link.Config         `doc:"What tells whether the uplink is up."`
-}
-
-// SMTPConfig is the border service.
-type SMTPConfig struct {
-	Listen []string    `doc:"Addresses where other servers deliver mail. Empty: nowhere." example:":25"`
-	Limits smtp.Limits `doc:"Bounds of one session."`
 }
 
 // CheckConfig reports what is wrong with cfg beyond its services' own checks, by key.

@@ -17,9 +17,9 @@ type Address struct {
 	Domain string
 }
 
-// The longest parts of an address, in octets as written.
+// The longest parts of an address, in octets as written. A local part has no bound of its own: RFC 5321 §4.5.3.1 wants none where it can
+// be, and the return addresses of mailing lists and forwarders (VERP, SRS) are longer than the 64 of §4.5.3.1.1.
 const (
-	maxLocal  = 64  // RFC 5321 §4.5.3.1.1
 	maxDomain = 255 // RFC 5321 §4.5.3.1.2
 	maxPath   = 256 // RFC 5321 §4.5.3.1.3, with "<" and ">"
 	maxLabel  = 63  // RFC 1035 §2.3.4
@@ -46,7 +46,7 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, ErrAddress
 	}
 	written := len(s) - len(rest)
-	if written > maxLocal || len(domain) > maxDomain || written+len(domain)+len("<@>") > maxPath {
+	if len(domain) > maxDomain || written+len(domain)+len("<@>") > maxPath {
 		return Address{}, ErrAddressLength
 	}
 	return Address{local, domain}, nil
@@ -115,30 +115,32 @@ func parseDomain(s string) (domain string, ok bool) {
 	if strings.HasPrefix(s, "[") {
 		return parseLiteral(s)
 	}
+	s = strings.ToLower(s)
 	for label := range strings.SplitSeq(s, ".") {
 		if !isLabel(label) {
 			return "", false
 		}
 	}
-	return strings.ToLower(s), true
+	return s, true
 }
 
-// isLabel reports whether s is a sub-domain: Let-dig [Ldh-str] (RFC 5321 §4.1.2) or a U-label (RFC 6531 §3.3).
+// isLabel reports whether s, in lower case, is a sub-domain: Let-dig [Ldh-str] (RFC 5321 §4.1.2) or a U-label (RFC 6531 §3.3).
 func isLabel(s string) bool {
 	if s == "" || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
 	}
 	for i := range len(s) {
 		c := s[i]
-		if c < utf8.RuneSelf && c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') {
+		if c < utf8.RuneSelf && c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') {
 			return false
 		}
 	}
 	if isASCII(s) {
 		return len(s) <= maxLabel
 	}
-	// RFC 5890 §2.3.2.1: a U-label has an A-label. More than one label comes of the dots of other scripts.
-	a, err := idna.Lookup.ToASCII(s)
+	// RFC 5890 §2.3.2.1: a U-label is what its A-label stands for; what would first have to be mapped to one, such as a letter of
+	// another width, is none. More than one label comes of the dots of other scripts.
+	a, err := idna.Registration.ToASCII(s)
 	return err == nil && len(a) <= maxLabel && !strings.Contains(a, ".") && utf8.ValidString(s)
 }
 

@@ -28,7 +28,8 @@ func TestParseAddress(t *testing.T) {
 		{"δοκιμή@παράδειγμα.example", Address{"δοκιμή", "παράδειγμα.example"}}, // RFC 6531 §3.3
 		{"a@xn--hxajbheg2az3al.example", Address{"a", "xn--hxajbheg2az3al.example"}},
 		{`"δ ο"@x.example`, Address{"δ ο", "x.example"}},
-		{strings.Repeat("a", 64) + "@x.example", Address{strings.Repeat("a", 64), "x.example"}},
+		{strings.Repeat("a", 244) + "@x.example", Address{strings.Repeat("a", 244), "x.example"}}, // RFC 5321 §4.5.3.1: VERP, SRS
+		{"a@Ærø.example", Address{"a", "ærø.example"}},
 	} {
 		got, err := ParseAddress(c.in)
 		if err != nil || got != c.want {
@@ -47,6 +48,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		"a@[IPv6:]", "a@[IPv6:192.0.2.1]", "a@[2001:db8::1]", "a@[IPv6:fe80::1%eth0]", "a@[tag:content]", "a@[192.0.2.1].example",
 		"\xff@x.example", "a@\xff.example", "\"\xff\"@x.example", "a\u0085@x.example", "a@b\u3002example", // an ideographic full stop
 		"a@" + strings.Repeat("x", 64) + ".example",
+		"a@\uff46jord.example", "a@\ufb01ord.example", "a@cafe\u0301.example", // RFC 5890 §2.3.2.1: to be mapped, so no U-labels
 	} {
 		if got, err := ParseAddress(in); !errors.Is(err, ErrAddress) {
 			t.Errorf("ParseAddress(%q) = %q, %v", in, got, err)
@@ -54,8 +56,8 @@ func TestParseAddressRefuses(t *testing.T) {
 	}
 	label := strings.Repeat("x", 63) + "."
 	for _, in := range []string{
-		strings.Repeat("a", 65) + "@x.example",                            // RFC 5321 §4.5.3.1.1
-		`"` + strings.Repeat("a", 63) + `"@x.example`,                     // as written
+		strings.Repeat("a", 245) + "@x.example",                           // RFC 5321 §4.5.3.1.3
+		`"` + strings.Repeat("a", 243) + `"@x.example`,                    // as written
 		"a@" + label + label + label + label + "example",                  // RFC 5321 §4.5.3.1.2
 		strings.Repeat("a", 60) + "@" + label + label + label + "example", // RFC 5321 §4.5.3.1.3
 	} {

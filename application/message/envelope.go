@@ -32,6 +32,10 @@ type Envelope struct {
 	HoldUntil  time.Time     // HOLDUNTIL=, or HOLDFOR= from when it came: not sent before; UTC, whole seconds; zero when not given (RFC 4865 §4.2)
 	HoldFor    time.Duration // HOLDFOR= as given, whole seconds: a notice quotes it (RFC 4865 §5.1.2); 0 when not given
 
+	// What the header section says to transfer agents, once its end has been read.
+	Solicit     string // SOLICIT=, then the keywords of the field Solicitation, if it has one (RFC 3865 §2.7)
+	TLSOptional bool   // TLS-Required: No (RFC 8689 §3); RequireTLS is the stronger
+
 	// What an Acceptor uses and the queue does not keep.
 	Client netip.Addr // the SMTP client that brought it; the zero Addr if the connection had none
 	Helo   string     // what that called itself

@@ -47,6 +47,8 @@ const (
 	tagHoldUntil // seconds since 1970
 	tagHoldFor   // seconds
 	tagUnverified
+	tagSolicit
+	tagTLSOptional
 )
 
 const priorityBase = 10 // makes a priority of RFC 6710 §5 positive
@@ -228,7 +230,9 @@ func (r *record) appendWishes(b []byte) []byte {
 	b = appendBool(b, tagDeliverReturn, r.DeliverBy.Return)
 	b = appendBool(b, tagDeliverTrace, r.DeliverBy.Trace)
 	b = appendUint(b, tagHoldUntil, seconds(r.HoldUntil))
-	return appendUint(b, tagHoldFor, uint64(max(r.HoldFor, 0)/time.Second))
+	b = appendUint(b, tagHoldFor, uint64(max(r.HoldFor, 0)/time.Second))
+	b = appendString(b, tagSolicit, r.Solicit)
+	return appendBool(b, tagTLSOptional, r.TLSOptional)
 }
 
 // seconds is t since 1970; 0 for the zero time, 1 for any before.
@@ -429,6 +433,11 @@ func (r *record) setWish(f field) (err error) {
 	case tagHoldFor:
 		v, err = f.uint(math.MaxInt64 / uint64(time.Second))
 		r.HoldFor = time.Duration(v) * time.Second
+	case tagSolicit:
+		r.Solicit = string(f.value)
+	case tagTLSOptional:
+		v, err = f.uint(1)
+		r.TLSOptional = v != 0
 	}
 	return err
 }

@@ -41,6 +41,7 @@ func randomRecord(dice *rand.Rand) *record {
 	}
 	r.Priority, r.RequireTLS = int8(dice.IntN(19)-9), dice.IntN(2) == 0
 	r.DeliverBy = message.Deadline{At: moment(), Return: dice.IntN(2) == 0, Trace: dice.IntN(2) == 0}
+	r.Solicit, r.TLSOptional = text(1000), dice.IntN(2) == 0
 	r.HoldUntil, r.HoldFor = moment(), time.Duration(dice.IntN(1_000_000_000))*time.Second
 	var n uint32
 	for range dice.IntN(20) {

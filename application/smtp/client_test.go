@@ -158,6 +158,13 @@ func TestClientTranscripts(t *testing.T) {
 			env.Priority = -4
 			return out + sendEnvelope(ctx, c, hello, env)
 		}, want: "ok\na: 250 taken\na: 250 taken\n"},
+		"solicit": {run: func(ctx context.Context, c *Client) string {
+			env := envelope(recipients("a"))
+			env.Solicit = "net.example:ADV,org.example:FUN"
+			out := sendEnvelope(ctx, c, hello, env)
+			env.Solicit = ""
+			return out + sendEnvelope(ctx, c, hello, env)
+		}, want: "ok\na: 550 5.7.1 SOLICIT=net.example:ADV\na: 250 taken\n"},
 		"deliverby": {run: func(ctx context.Context, c *Client) string {
 			env := envelope(recipients("a"))
 			env.DeliverBy = soon(true, true)

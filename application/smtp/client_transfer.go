@@ -84,6 +84,9 @@ func (t *transfer) appendMail(b []byte) []byte {
 	if by := env.DeliverBy; !by.At.IsZero() && c.has("DELIVERBY") { // RFC 2852 §4.1.4: what is left of it
 		b = appendBy(append(b, " BY="...), time.Until(by.At), by.Return, by.Trace)
 	}
+	if env.Solicit != "" && c.has("NO-SOLICITING") { // RFC 3865 §2.3
+		b = append(append(b, " SOLICIT="...), env.Solicit...)
+	}
 	return append(b, "\r\n"...)
 }
 

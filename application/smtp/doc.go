@@ -12,6 +12,7 @@
 //	RFC 3207  STARTTLS                      all; what a certificate must prove is the caller's tls.Config
 //	RFC 3461  DSN                           parameters at both ends; notices are package dsn's
 //	RFC 3848  transmission types            in the Received field
+//	RFC 3865  NO-SOLICITING                 all; the client passes SOLICIT= on
 //	RFC 4865  FUTURERELEASE                 parameters at the server; the client asks nobody to hold what it sends
 //	RFC 4954  AUTH                          all; the mechanisms are package sasl's
 //	RFC 6152  8BITMIME                      all; the client does not convert to 7 bits, it refuses
@@ -19,12 +20,12 @@
 //	RFC 6531  SMTPUTF8                      all; the client does not downgrade, it refuses
 //	RFC 6710  MT-PRIORITY                   parameters at both ends; the order of sending is package queue's
 //	RFC 7504  521 and 556                   all
-//	RFC 8689  REQUIRETLS                    the extension; what proves a server is package relay's; not the field TLS-Required
+//	RFC 8689  REQUIRETLS                    the extension; what proves a server is package relay's; and the field TLS-Required
 //	RFC 9422  LIMITS                        all
 //
 // What binds more than this package, a server offers only when it is told to: see [Offer].
 //
-// Left out: NO-SOLICITING (RFC 3865), and the obsolete SEND, SOML, SAML and TURN (RFC 5321 §F.1, §F.6).
+// Left out: the obsolete SEND, SOML, SAML and TURN (RFC 5321 §F.1, §F.6).
 //
 // Plane: application. It imports message and sasl and nothing else of Bothy.
 //

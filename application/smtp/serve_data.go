@@ -200,15 +200,15 @@ var errAborted = errors.New("smtp: message aborted by the client")
 
 // Read gives the content octet by octet; see Acceptor for its errors.
 func (b *body) Read(p []byte) (int, error) {
+	if len(b.head) == 0 && len(b.text) == 0 {
+		if err := b.next(); err != nil {
+			return 0, err
+		}
+	}
 	if len(b.head) > 0 {
 		n := copy(p, b.head)
 		b.head = b.head[n:]
 		return n, nil
-	}
-	if len(b.text) == 0 {
-		if err := b.next(); err != nil {
-			return 0, err
-		}
 	}
 	n := copy(p, b.text)
 	b.text = b.text[n:]
@@ -222,11 +222,13 @@ func (b *body) WriteTo(w io.Writer) (total int64, err error) {
 		total += int64(n)
 		return err
 	}
-	if err := write(b.head); err != nil {
-		return total, err
-	}
-	b.head = nil
 	for {
+		if len(b.head) > 0 {
+			if err := write(b.head); err != nil {
+				return total, err
+			}
+			b.head = nil
+		}
 		if len(b.text) > 0 {
 			if err := write(b.text); err != nil {
 				return total, err
@@ -298,7 +300,7 @@ func (b *body) lose(err error) {
 func (b *body) check() {
 	b.size += int64(len(b.text))
 	if !b.header.over {
-		b.header.write(b.text)
+		b.readHeader()
 	}
 	switch {
 	case b.refusal.Code != 0:
@@ -310,6 +312,34 @@ func (b *body) check() {
 		b.refusal = reply8Bit
 	case b.header.received > maxReceived: // RFC 5321 §6.3
 		b.refusal = replyLoop
+	}
+}
+
+// readHeader goes through the header section, as far as text holds it. A text that begins with white space has none: it is parted from
+// our own field, which it would continue.
+func (b *body) readHeader() {
+	b.header.write(b.text)
+	if b.header.loose {
+		b.head = append(b.head, "\r\n"...)
+	}
+	if b.over {
+		b.header.end()
+	}
+	if b.header.over || b.over {
+		b.learn()
+	}
+}
+
+// learn takes from the header section what the envelope should have said, and refuses what is not wanted here.
+func (b *body) learn() {
+	h, offer := &b.header, &b.s.server.Offer
+	if b.env == nil {
+		return
+	}
+	b.env.TLSOptional = h.noTLS && !b.env.RequireTLS // RFC 8689 §4.1
+	b.env.Solicit = h.solicit                        // RFC 3865 §2.3: the field is the source, the parameter its copy
+	if found := unwanted(h.solicit, offer.Unsolicited); found != "" && offer.NoSoliciting && b.refusal.Code == 0 {
+		b.refusal = replySolicit(found)
 	}
 }
 
@@ -337,6 +367,10 @@ func (b *body) nextChunk() {
 	s := b.s
 	if b.last {
 		b.over = true
+		if !b.header.over {
+			b.header.end()
+			b.learn()
+		}
 		if b.ends.cr && !b.bareOK { // the message ends with a lone CR
 			b.refusal = replyBareText
 		}

@@ -24,6 +24,11 @@ type Offer struct {
 	// DeliverBy is the shortest by-time that a message may be returned for, whole seconds (RFC 2852 §3): Envelope.DeliverBy. 0: not
 	// offered.
 	DeliverBy time.Duration
+	// NoSoliciting is RFC 3865: Envelope.Solicit goes on with the message. Unsolicited are the solicitation class keywords that EHLO lists:
+	// messages of these classes are refused. There is none by default (RFC 3865 §2.8). Further ones of single recipients are Policy.Rcpt's,
+	// by what MAIL said, and the Acceptor's, by what Envelope.Solicit says once the body's header has been read.
+	NoSoliciting bool
+	Unsolicited  []string
 	// FutureRelease is the longest that a message is held for its sender, whole seconds, at most 999,999,999 (RFC 4865 §3):
 	// Envelope.HoldUntil and HoldFor. 0: not offered; nor is it by any protocol but Submission.
 	FutureRelease time.Duration
@@ -96,6 +101,12 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		b.WriteString("\nFUTURERELEASE " + strconv.FormatInt(int64(offer.FutureRelease/time.Second), 10))
 		b.WriteString(" " + s.instant().Add(offer.FutureRelease).Format(time.RFC3339))
 	}
+	if offer.NoSoliciting { // RFC 3865 §2
+		b.WriteString("\nNO-SOLICITING")
+		if len(offer.Unsolicited) > 0 {
+			b.WriteString(" " + strings.Join(offer.Unsolicited, ","))
+		}
+	}
 	if s.etrnOffered() {
 		b.WriteString("\nETRN")
 	}
@@ -111,6 +122,8 @@ func offersPriority(s *Session) bool { return s.server.Offer.Priority != "" }
 func offersTLS(s *Session) bool { return s.server.Offer.RequireTLS && s.Conn.TLS() != nil } // RFC 8689 §2
 
 func offersDeadline(s *Session) bool { return s.server.Offer.DeliverBy > 0 }
+
+func offersSolicit(s *Session) bool { return s.server.Offer.NoSoliciting }
 
 func offersRelease(s *Session) bool { // RFC 4865 §4.2
 	return s.server.Offer.FutureRelease > 0 && s.server.Protocol == Submission

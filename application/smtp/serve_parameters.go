@@ -26,6 +26,7 @@ var mailParameters = []keyword{
 	{"MT-PRIORITY", offersPriority, takePriority}, // RFC 6710 §3
 	{"REQUIRETLS", offersTLS, takeRequireTLS},     // RFC 8689 §2
 	{"BY", offersDeadline, takeDeadline},          // RFC 2852 §4
+	{"SOLICIT", offersSolicit, takeSolicit},       // RFC 3865 §2.3
 	{"HOLDFOR", offersRelease, takeHoldFor},       // RFC 4865 §3
 	{"HOLDUNTIL", offersRelease, takeHoldUntil},   // RFC 4865 §3
 }
@@ -189,6 +190,22 @@ func takeDeadline(s *Session, env *message.Envelope, _ *message.Recipient, p par
 	}
 	env.DeliverBy = message.Deadline{At: s.instant().Add(in), Return: back, Trace: trace}
 	return Reply{}
+}
+
+func takeSolicit(s *Session, env *message.Envelope, _ *message.Recipient, p parameter) Reply {
+	if !isSolicit(p.value) {
+		return badValue(p.keyword)
+	}
+	if found := unwanted(p.value, s.server.Offer.Unsolicited); found != "" {
+		return replySolicit(found)
+	}
+	env.Solicit = p.value
+	return Reply{}
+}
+
+// replySolicit refuses a message for the solicitation class keywords found, which it names (RFC 3865 §2.4).
+func replySolicit(found string) Reply {
+	return Reply{550, [3]int{5, 7, 1}, "no soliciting here: SOLICIT=" + found}
 }
 
 func takeHoldFor(s *Session, env *message.Envelope, _ *message.Recipient, p parameter) Reply {

@@ -91,6 +91,8 @@ func wishes(env *message.Envelope) string {
 	say(env.Priority != 0, "priority=%d", env.Priority)
 	say(env.RequireTLS, "requiretls")
 	say(!env.DeliverBy.At.IsZero(), "by=%s return=%t trace=%t", env.DeliverBy.At.Format(time.RFC3339), env.DeliverBy.Return, env.DeliverBy.Trace)
+	say(env.Solicit != "", "solicit=%s", env.Solicit)
+	say(env.TLSOptional, "tls=no")
 	say(!env.HoldUntil.IsZero(), "hold=%s for=%s", env.HoldUntil.Format(time.RFC3339), env.HoldFor)
 	return strings.Join(words, " ")
 }
@@ -288,6 +290,10 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Auth = guard{}
 		case "offer":
 			srv.Offer, srv.Accept = everything, show{}
+		case "offer_solicit":
+			srv.Offer, srv.Accept = Offer{NoSoliciting: true, Unsolicited: []string{"net.example:ADV", "org.example:ADV:ADLT"}}, show{}
+		case "show_solicit":
+			srv.Offer, srv.Accept = Offer{NoSoliciting: true}, show{}
 		case "offer_starttls":
 			srv.Offer, srv.Accept, srv.TLS = everything, show{}, config
 		case "offer_submission":

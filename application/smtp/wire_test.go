@@ -219,6 +219,7 @@ func FuzzLineEnds(f *testing.F) {
 
 func FuzzHeaderScan(f *testing.F) {
 	f.Add([]byte("Received: a\r\n\tb\r\nreceived:c\r\nX: y\r\n\r\nReceived: d\r\n"), 3)
+	f.Add([]byte("Solicitation: net.example:ADV,\r\n\torg.example:ADV:ADLT\r\nTLS-required:\r\n no\r\n\r\n"), 5)
 	f.Fuzz(func(t *testing.T, b []byte, n int) {
 		if n < 1 {
 			return
@@ -229,9 +230,10 @@ func FuzzHeaderScan(f *testing.F) {
 			h.write(rest[:k])
 			rest = rest[k:]
 		}
+		h.end()
 		want := 0
 		for line := range bytes.Lines(b) {
-			if len(bytes.TrimRight(line, "\n")) <= 1 && len(line) <= 2 && bytes.HasSuffix(line, []byte("\n")) {
+			if string(line) == "\n" || string(line) == "\r\n" || b[0] == ' ' || b[0] == '\t' {
 				break
 			}
 			if len(line) >= 9 && bytes.EqualFold(line[:9], []byte("received:")) {
@@ -240,6 +242,12 @@ func FuzzHeaderScan(f *testing.F) {
 		}
 		if h.received != want {
 			t.Fatalf("%q by %d: %d, want %d", b, n, h.received, want)
+		}
+		var whole headerScan
+		whole.write(b)
+		whole.end()
+		if h.solicit != whole.solicit || h.noTLS != whole.noTLS || h.loose != whole.loose {
+			t.Fatalf("%q by %d: %+v, want %+v", b, n, h, whole)
 		}
 	})
 }

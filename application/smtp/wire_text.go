@@ -125,42 +125,6 @@ func (s *stuffer) end(b []byte) []byte {
 	return append(b, ".\r\n"...)
 }
 
-// headerScan counts the Received fields of a header section that arrives in pieces, in bounded memory (RFC 5321 §6.3).
-type headerScan struct {
-	over     bool // the header section has ended
-	received int
-	line     [len("received:")]byte // the beginning of the line
-	n        int                    // octets of line
-	rest     bool                   // in the part of the line that does not matter
-}
-
-func (h *headerScan) write(p []byte) {
-	for len(p) > 0 && !h.over {
-		if h.rest {
-			i := bytes.IndexByte(p, '\n')
-			if i < 0 {
-				return
-			}
-			p, h.rest, h.n = p[i+1:], false, 0
-			continue
-		}
-		c := p[0]
-		p = p[1:]
-		h.line[h.n] = c
-		h.n++
-		switch {
-		case c == '\n': // RFC 5322 §2.1: an empty line ends the section
-			h.over = h.n <= 2
-			h.n = 0
-		case h.n == len(h.line):
-			h.rest = true
-			if bytes.EqualFold(h.line[:], []byte("received:")) {
-				h.received++
-			}
-		}
-	}
-}
-
 // isASCII reports whether p holds nothing above 127; eight octets at a time, for it may be all of a message.
 func isASCII(p []byte) bool {
 	for ; len(p) >= 8; p = p[8:] {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"bothy/application/message"
@@ -29,6 +30,7 @@ func (t trace) appendReceived(b []byte) []byte {
 	}
 	b = append(append(b, "\r\n\tby "...), t.by...)
 	b = append(append(b, " with "...), t.protocol()...)
+	b = appendSolicit(b, t.env.Solicit)
 	if t.tls != nil { // a comment, as RFC 3207 §4.1 suggests
 		b = append(append(b, "\r\n\t("...), tls.VersionName(t.tls.Version)...)
 		b = append(append(append(b, ' '), tls.CipherSuiteName(t.tls.CipherSuite)...), ')')
@@ -43,6 +45,34 @@ func (t trace) appendReceived(b []byte) []byte {
 	}
 	b = append(b, ";\r\n\t"...)
 	return append(t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), "\r\n"...)
+}
+
+// maxTraced is the most octets of a solicitation class keyword in a trace field, whose lines have 998 (RFC 5322 §2.1.1).
+const maxTraced = 900
+
+// appendSolicit appends the comment that tells of solicitation class keywords, folded behind its commas (RFC 3865 §2.6).
+func appendSolicit(b []byte, keywords string) []byte {
+	const width = 76
+	column, more := len("\t(SOLICIT="), false
+	for word := range strings.SplitSeq(keywords, ",") {
+		if word == "" || len(word) > maxTraced {
+			continue
+		}
+		switch {
+		case !more:
+			b = append(b, "\r\n\t(SOLICIT="...)
+		case column+len(word) >= width:
+			b, column = append(b, ",\r\n\t"...), 0
+		default:
+			b = append(b, ',')
+		}
+		b, more = append(b, word...), true
+		column += len(word) + len(",")
+	}
+	if more {
+		b = append(b, ')')
+	}
+	return b
 }
 
 // protocol is the WITH clause: RFC 3848 §1, RFC 6531 §4.3.
