@@ -139,6 +139,7 @@ func (s *Site) adminUnit(cfg Config) unit {
 		})
 	}
 	admin.HandleStream(server, http.MethodPost, "/v1/fetch", s.fetch)
+	s.handleLeases(server)
 
 	var ln net.Listener
 	return unit{

@@ -46,6 +46,7 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 	if err := s.composeMovers(next, units); err != nil {
 		return nil, nil, err
 	}
+	s.composeAddressing(cfg, units)
 	return next, units, nil
 }
 

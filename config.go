@@ -22,6 +22,7 @@ import (
 	"bothy/application/relay"
 	"bothy/application/route"
 	"bothy/application/submission"
+	"bothy/control/dhcp4"
 	"bothy/operational/link"
 )
 
@@ -46,6 +47,7 @@ type Config struct {
 	Notices     dsn.Config          `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config      `doc:"Mail that has arrived."`
 	Link        link.Config         `doc:"What tells whether the uplink is up."`
+	DHCP4       dhcp4.Config        `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
 }
 
 // CheckConfig reports what is wrong with cfg beyond its services' own checks, by key.

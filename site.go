@@ -53,6 +53,7 @@ type Site struct {
 	faults    submission.Faults
 	usage     submission.Usage
 	sessions  odmr.Sessions // of customers, over reloads
+	dhcp      addressing
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
@@ -160,6 +161,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+	if err := s.openAddressing(cfg); err != nil {
+		return nil, err
+	}
 	s.opened.Store(true)
 	return s, nil
 }
@@ -168,6 +172,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 func (s *Site) close() error {
 	var errs []error
 	s.opened.Store(false)
+	errs = append(errs, s.closeAddressing())
 	if s.spool != nil {
 		errs = append(errs, s.spool.Close())
 	}
@@ -184,6 +189,7 @@ func (s *Site) close() error {
 func (s *Site) apply(cfg Config) error {
 	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start (reload:"restart")
 		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
+		cfg.DHCP4.Interfaces = old.cfg.DHCP4.Interfaces
 	}
 	next, units, err := s.compose(cfg)
 	if err != nil {
@@ -197,6 +203,9 @@ func (s *Site) apply(cfg Config) error {
 		return err
 	}
 	if err := s.router.Set(cfg.Route); err != nil { // checked by compose: cannot fail
+		return err
+	}
+	if err := s.reloadAddressing(cfg); err != nil { // as above
 		return err
 	}
 	s.spool.Reroute()

@@ -30,6 +30,7 @@ type cli struct {
 	Customer   customerCmd   `cmd:"" help:"Who may call for the mail of which domains (ODMR, RFC 2645)."`
 	Dkim       dkimCmd       `cmd:"" help:"The keys that sign outgoing mail."`
 	Queue      queueCmd      `cmd:"" help:"Mail that waits."`
+	Lease      leaseCmd      `cmd:"" help:"The addresses given to hosts (DHCP)."`
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`
 	Status     statusCmd     `cmd:"" help:"How the running server is."`
 	Faults     faultsCmd     `cmd:"" help:"What people's mail programs do wrong."`

@@ -1,0 +1,184 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"bothy/control/dhcp4"
+	"bothy/control/lease"
+	"bothy/management/admin"
+)
+
+// addressing gives the hosts of a site their addresses. The stores last as long as the site; a service that is off has none.
+type addressing struct {
+	leases4 *lease.Store
+	server4 *dhcp4.Server
+}
+
+// openAddressing opens the leases of what is configured.
+func (s *Site) openAddressing(cfg Config) (err error) {
+	if len(cfg.DHCP4.Interfaces) == 0 {
+		return nil
+	}
+	log := s.env.Log.With("service", "dhcp4")
+	if s.dhcp.leases4, err = lease.Open(lease.Options{Dir: filepath.Join(cfg.Data, "leases4"), Log: log}); err != nil {
+		return err
+	}
+	s.dhcp.server4, err = dhcp4.New(dhcp4.Options{Config: cfg.DHCP4, Leases: s.dhcp.leases4, Mail: cfg.mail4(), Log: log})
+	return err
+}
+
+func (s *Site) closeAddressing() error {
+	if s.dhcp.leases4 == nil {
+		return nil
+	}
+	return s.dhcp.leases4.Close()
+}
+
+// composeAddressing adds what serves, and what keeps the stores small.
+func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
+	if s.dhcp.server4 == nil {
+		return
+	}
+	units["leases4"] = unit{stage: ground, run: s.dhcp.leases4.Run, grace: cfg.StopGrace}
+	var wire dhcp4.Wire
+	units["dhcp4"] = unit{
+		open:  func() (err error) { wire, err = dhcp4.Listen(cfg.DHCP4.Interfaces); return err },
+		shut:  func() { wire.Close() },
+		run:   func(ctx context.Context) error { return s.dhcp.server4.Run(ctx, wire) },
+		grace: cfg.StopGrace,
+	}
+}
+
+// reloadAddressing gives running servers a new configuration, between two packets.
+func (s *Site) reloadAddressing(cfg Config) error {
+	if s.dhcp.server4 == nil {
+		return nil
+	}
+	return s.dhcp.server4.Reload(cfg.DHCP4, cfg.mail4())
+}
+
+// mail4 are the servers that hosts are told of in options 69 and 70 (RFC 2132 §8.14, §8.15), without the operator saying it twice.
+func (cfg *Config) mail4() dhcp4.Mail {
+	return dhcp4.Mail{
+		SMTP: reachable4(cfg.Submission.Listen, cfg.Submission.ListenTLS, cfg.SMTP.Listen),
+		POP3: reachable4(cfg.POP3.Listen, cfg.POP3.ListenTLS),
+	}
+}
+
+// reachable4 are the IPv4 addresses behind listen addresses; 0.0.0.0 stands for all of this machine's.
+func reachable4(lists ...[]string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, address := range slices.Concat(lists...) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			continue
+		}
+		ip, err := netip.ParseAddr(host)
+		if host == "" || err == nil && ip.IsUnspecified() {
+			ip = netip.IPv4Unspecified()
+		} else if err != nil || !ip.Is4() || ip.IsLoopback() {
+			continue // a name may mean anything to a host; what is on loopback nobody else reaches
+		}
+		if !slices.Contains(addrs, ip) {
+			addrs = append(addrs, ip)
+		}
+	}
+	return addrs
+}
+
+// Lease is one row of GET /v1/leases. Its times are those of people's clocks.
+type Lease struct {
+	lease.Lease
+	Current bool      `json:"current"` // held now
+	Expires time.Time `json:"expires,omitzero"`
+	Updated time.Time `json:"updated"`
+}
+
+// LeaseRequest names an address, or a delegated prefix.
+type LeaseRequest struct {
+	Address string `json:"address"`
+	Pinned  bool   `json:"pinned,omitempty"` // POST /v1/leases/pin: kept, or no longer
+}
+
+// handleLeases answers the command line about leases.
+func (s *Site) handleLeases(server *admin.Server) {
+	admin.Handle(server, http.MethodGet, "/v1/leases", func(context.Context, struct{}) ([]Lease, error) {
+		rows := []Lease{}
+		stores := s.dhcp.stores()
+		if len(stores) == 0 {
+			return nil, errNoDHCP
+		}
+		for _, store := range stores {
+			for _, l := range store.List() {
+				rows = append(rows, shownLease(store, l))
+			}
+		}
+		return rows, nil
+	})
+	admin.Handle(server, http.MethodPost, "/v1/leases/delete", func(_ context.Context, q LeaseRequest) (Lease, error) {
+		return s.changeLease(q, func(store *lease.Store, p netip.Prefix) (lease.Pending, error) { return store.Delete(p) })
+	})
+	admin.Handle(server, http.MethodPost, "/v1/leases/pin", func(_ context.Context, q LeaseRequest) (Lease, error) {
+		return s.changeLease(q, func(store *lease.Store, p netip.Prefix) (lease.Pending, error) { return store.Pin(p, q.Pinned) })
+	})
+}
+
+var errNoDHCP = &admin.Error{Status: http.StatusConflict, Text: "this server gives no addresses", Hint: "set dhcp4.interfaces in the configuration and restart"}
+
+// stores are the open ones, IPv4 first.
+func (a *addressing) stores() []*lease.Store {
+	return slices.DeleteFunc([]*lease.Store{a.leases4}, func(store *lease.Store) bool { return store == nil })
+}
+
+// changeLease does one thing to one address, and returns its row as it was when it is gone, else as it is.
+func (s *Site) changeLease(q LeaseRequest, change func(*lease.Store, netip.Prefix) (lease.Pending, error)) (Lease, error) {
+	p, err := parseAddress(q.Address)
+	if err != nil {
+		return Lease{}, &admin.Error{Status: http.StatusBadRequest, Text: err.Error(), Hint: "bothy lease list shows the addresses"}
+	}
+	if len(s.dhcp.stores()) == 0 {
+		return Lease{}, errNoDHCP
+	}
+	for _, store := range s.dhcp.stores() {
+		before, known := store.Get(p)
+		if !known {
+			continue
+		}
+		pending, err := change(store, p)
+		if err == nil {
+			err = pending.Wait()
+		}
+		if errors.Is(err, lease.ErrNotHeld) {
+			return Lease{}, &admin.Error{Status: http.StatusConflict, Text: fmt.Sprintf("nobody has, or had, %s", q.Address)}
+		}
+		if after, still := store.Get(p); still {
+			before = after
+		}
+		return shownLease(store, before), err
+	}
+	return Lease{}, &admin.Error{Status: http.StatusNotFound, Text: q.Address + " was never given to anybody", Hint: "bothy lease list shows the addresses"}
+}
+
+func shownLease(store *lease.Store, l lease.Lease) Lease {
+	return Lease{Lease: l, Current: l.Current(store.Now()), Expires: store.TimeOfDay(l.Expires), Updated: store.TimeOfDay(l.Updated)}
+}
+
+// parseAddress reads an address, or a prefix.
+func parseAddress(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is no address", text)
+	}
+	return lease.Host(a.Unmap()), nil
+}
