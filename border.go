@@ -20,10 +20,14 @@ func (cfg *SMTPConfig) CheckConfig(report func(key string, err error)) {
 
 // border is the server for mail from other servers.
 func (s *Site) border(cfg Config) *smtp.Server {
-	return &smtp.Server{
+	border := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false),
 		Offer:  smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, Unsolicited: cfg.SMTP.NoSoliciting},
 		Policy: s.router.Border(), Accept: s.watched(s.spool), Limits: cfg.SMTP.Limits,
 		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}
+	if len(cfg.ODMR.Listen)+len(cfg.ODMR.ListenTLS) > 0 { // for customers who have an address of their own
+		border.Etrn = s.starter.Etrn
+	}
+	return border
 }

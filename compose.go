@@ -80,11 +80,11 @@ func (s *Site) composeServers(next *composition) {
 	}
 	add("submission", smtpBusy, true, overSMTP(submit))
 
-	provider := &odmr.Provider{
+	next.provider = &odmr.Provider{
 		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
 		Sessions: &s.sessions, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
-	add("odmr", smtpBusy, true, provider.Serve)
+	add("odmr", smtpBusy, true, next.provider.Serve)
 
 	reader := &pop3.Server{
 		Hostname: cfg.Hostname, TLS: s.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
@@ -149,6 +149,8 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		s.link.SetMetered(cfg.Link.Metered)
 		return s.link.Run(ctx, source)
 	}}
+
+	units["etrn"] = unit{stage: movers, run: s.starter.Run, grace: cfg.StopGrace}
 
 	deliverer := &mailbox.Deliverer{
 		Queue: s.spool, Store: s.boxes, Directory: s.directory, Last: s.directory.Last, Deliveries: cfg.Mailbox.Deliveries,

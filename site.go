@@ -54,6 +54,7 @@ type Site struct {
 	usage     submission.Usage
 	sessions  odmr.Sessions // of customers, over reloads
 	dhcp      addressing
+	starter   odmr.Starter
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
@@ -67,7 +68,8 @@ type composition struct {
 	cfg         Config
 	certificate *tls.Certificate
 	services    map[string]server
-	ports       map[port]port  // by place
+	ports       map[port]port // by place
+	provider    *odmr.Provider
 	customer    *odmr.Customer // nil: this site calls nobody
 }
 
@@ -163,6 +165,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	}
 	if err := s.openAddressing(cfg); err != nil {
 		return nil, err
+	}
+	s.starter = odmr.Starter{
+		Provider: func() *odmr.Provider { return s.current.Load().provider }, Directory: s.directory, Log: env.Log.With("service", "etrn"),
 	}
 	s.opened.Store(true)
 	return s, nil
