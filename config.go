@@ -23,6 +23,7 @@ import (
 	"bothy/application/route"
 	"bothy/application/submission"
 	"bothy/control/dhcp4"
+	"bothy/control/hosts"
 	"bothy/operational/link"
 )
 
@@ -48,6 +49,7 @@ type Config struct {
 	Mailbox     mailbox.Config      `doc:"Mail that has arrived."`
 	Link        link.Config         `doc:"What tells whether the uplink is up."`
 	DHCP4       dhcp4.Config        `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
+	Hosts       hosts.Config        `doc:"For a site: the names of those hosts."`
 }
 
 // CheckConfig reports what is wrong with cfg beyond its services' own checks, by key.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bothy/control/dhcp4"
+	"bothy/control/hosts"
 	"bothy/control/lease"
 	"bothy/management/admin"
 )
@@ -54,6 +55,13 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 		shut:  func() { wire.Close() },
 		run:   func(ctx context.Context) error { return s.dhcp.server4.Run(ctx, wire) },
 		grace: cfg.StopGrace,
+	}
+	if cfg.Hosts.File != "" {
+		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
+		for _, store := range s.dhcp.stores() {
+			names.Stores = append(names.Stores, store)
+		}
+		units["hosts"] = unit{spec: cfg.Hosts, run: names.Run, grace: cfg.StopGrace}
 	}
 }
 

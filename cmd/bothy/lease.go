@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/control/hosts"
 	"bothy/control/lease"
 
 	site "bothy"
@@ -215,7 +216,7 @@ func exportCSV(w io.Writer, all []site.Lease) error {
 func exportHosts(w io.Writer, all []site.Lease) error {
 	for _, l := range all {
 		name := strings.ToLower(l.Hostname)
-		if !l.Current || !isHostname(name) {
+		if !l.Current || !hosts.IsName(name) {
 			continue
 		}
 		if _, err := fmt.Fprintf(w, "%s\t%s\n", addressText(l), name); err != nil {
@@ -223,16 +224,6 @@ func exportHosts(w io.Writer, all []site.Lease) error {
 		}
 	}
 	return nil
-}
-
-// isHostname reports whether a name a client gave itself may stand in a file of names (RFC 1123 §2.1).
-func isHostname(name string) bool {
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-	}
-	return len(name) <= 253 && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == ""
 }
 
 // addressText is an address without its length, or a prefix.
