@@ -330,7 +330,7 @@ func (c *Client) readReply() (r Reply, err error) {
 
 // outOfStep makes a broken line an ErrOutOfStep.
 func outOfStep(err error) error {
-	if errors.Is(err, errLineEnd) {
+	if errors.Is(err, errLineEnd) || errors.Is(err, errEndless) {
 		return fmt.Errorf("%w: %w", ErrOutOfStep, err)
 	}
 	return err

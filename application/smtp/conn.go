@@ -258,19 +258,26 @@ func (c *Conn) interrupt() func() {
 var (
 	errLineLength = errors.New("smtp: line too long")
 	errLineEnd    = errors.New("smtp: CR or LF alone in a line") // RFC 5321 §2.3.8
+	errEndless    = errors.New("smtp: a line without end")       // nothing behind it is a line of the protocol
 )
 
+// maxDiscard is how much of a line too long is read for the sake of what follows it, in octets.
+const maxDiscard = 1 << 20
+
 // readLine returns the next line without its CRLF, which only CRLF ends (RFC 5321 §2.3.8). A longer one than most is read to
-// its end, in bounded memory, and returned cut short with errLineLength. The line is valid until the next read.
+// its end, in bounded memory, and returned cut short with errLineLength; beyond maxDiscard that is errEndless. The line is valid until the next read.
 func (c *Conn) readLine(most int) (line []byte, err error) {
 	var head []byte // of a line too long
-	for at := 0; ; {
+	for at, discarded := 0, 0; ; {
 		i := bytes.IndexByte(c.in[at:], '\n')
 		if i < 0 {
 			at = len(c.in)
 			if at > most+1 { // keep the last octet: it may be the CR
 				if head == nil {
 					head = bytes.Clone(c.in[:headSize])
+				}
+				if discarded += at - 1; discarded > maxDiscard {
+					return head, errEndless
 				}
 				c.in[0] = c.in[at-1]
 				c.in, at = c.in[:1], 1

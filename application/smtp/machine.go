@@ -129,6 +129,9 @@ var (
 	replyIdle      = Reply{421, [3]int{4, 7, 0}, "too many commands and no mail, closing connection"}
 	replyBinary    = Reply{503, [3]int{5, 5, 1}, "binary message: want BDAT"}
 	replyTooMany   = Reply{421, [3]int{4, 7, 0}, "too many errors, closing connection"}
+	replyNotSMTP   = Reply{421, [3]int{4, 7, 0}, "this is no SMTP, closing connection"}
+	replyNoSize    = Reply{501, [3]int{5, 5, 4}, "want BDAT size [LAST], closing connection"}
+	replyChunk     = Reply{501, [3]int{5, 5, 4}, "want BDAT size [LAST]"}
 	replyShutdown  = Reply{421, [3]int{4, 3, 2}, "service shutting down, closing connection"}
 	replyTimeout   = Reply{421, [3]int{4, 4, 2}, "timeout, closing connection"}
 	replyBroken    = Reply{421, [3]int{4, 3, 0}, "internal error, closing connection"}

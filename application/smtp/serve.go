@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"bothy/application/message"
 	"bothy/application/sasl"
 )
 
@@ -87,6 +86,8 @@ func (s *Session) step(ctx context.Context) error {
 		return s.answer(nil, replyTooLong, nil)
 	case errors.Is(err, errLineEnd):
 		return s.answer(nil, replyLineEnd, nil)
+	case errors.Is(err, errEndless), errors.Is(err, errNotSMTP):
+		return s.close(replyNotSMTP, fmt.Errorf("%w: %w", ErrRefused, err))
 	case err != nil:
 		return err
 	}
@@ -98,6 +99,9 @@ func (s *Session) step(ctx context.Context) error {
 		return s.extend(ctx, extension, extensionArg(line, verb))
 	}
 	row := s.find(string(verb))
+	if row == nil && isHTTP(verb) {
+		return s.close(replyNotSMTP, fmt.Errorf("%w: %w", ErrRefused, errNotSMTP))
+	}
 	if row == nil {
 		return s.answer(nil, s.server.unknown(), nil)
 	}
@@ -119,7 +123,11 @@ func (s *Session) readLine(ctx context.Context) ([]byte, error) {
 		return nil, s.close(replyShutdown, context.Cause(ctx))
 	}
 	var line []byte
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.Conn.tls == nil && len(s.Conn.in) > 0 && s.Conn.in[0] == handshakeRecord:
+		return nil, errNotSMTP
+	default:
 		line, err = s.Conn.readLine(maxCommandLine)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -129,6 +137,21 @@ func (s *Session) readLine(ctx context.Context) ([]byte, error) {
 		return nil, s.close(replyTimeout, err)
 	}
 	return line, err
+}
+
+// errNotSMTP says that the client speaks something else: TLS from the start, or HTTP because a web page told a browser to.
+var errNotSMTP = errors.New("smtp: the client does not speak SMTP")
+
+// handshakeRecord is the first octet of TLS (RFC 8446 §5.1). The client would wait for an answer in kind, and never end a line.
+const handshakeRecord = 0x16
+
+// isHTTP reports whether verb is a method of HTTP (RFC 9110 §9.3). What follows may be commands that somebody else wrote.
+func isHTTP(verb []byte) bool {
+	switch string(verb) {
+	case "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI":
+		return true
+	}
+	return false
 }
 
 // close says r, the last reply of the session, and returns why.
@@ -146,10 +169,8 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 	if r.Code == 0 {
 		return err
 	}
-	if r.Code >= 500 {
-		if s.errors++; s.errors >= s.limits.Errors && err == nil {
-			return s.close(replyTooMany, fmt.Errorf("%w: %d errors, the last was %w", ErrRefused, s.errors, r))
-		}
+	if r.Code >= 500 && s.tooMany(row) && err == nil {
+		return s.close(replyTooMany, fmt.Errorf("%w: %d errors, the last was %w", ErrRefused, s.errors+s.unknown, r))
 	}
 	if row != nil && row.needs&idling != 0 && s.tooIdle() && err == nil {
 		return s.close(replyIdle, fmt.Errorf("%w: %d commands and no mail", ErrRefused, s.idle))
@@ -166,6 +187,20 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 		return nil
 	}
 	return errors.Join(err, s.Conn.flush())
+}
+
+// tooMany counts a command that was refused for good. Recipients who are not known count once one of their transaction is, as mailing
+// lists have it, only when that transaction ends without a message, as it does for who guesses names (RFC 5321 §7.3).
+func (s *Session) tooMany(row *command) bool {
+	if row != nil && row.verb == "RCPT" && s.env != nil {
+		s.unknown++
+		if len(s.env.Recipients) > 0 {
+			return s.unknown > s.limits.Recipients
+		}
+	} else {
+		s.errors++
+	}
+	return s.errors+s.unknown >= s.limits.Errors
 }
 
 // idlePause is how far apart commands that bring no mail may come for ever: a peer that keeps a session alive is welcome to.
@@ -264,7 +299,8 @@ func (s *Session) last() error {
 
 // reset forgets the transaction (RFC 5321 §4.1.1.5).
 func (s *Session) reset() {
-	s.env, s.chunk = nil, nil
+	s.errors += s.unknown
+	s.env, s.chunk, s.unknown = nil, nil, 0
 	if s.state != fresh {
 		s.state = ready
 	}
@@ -274,14 +310,15 @@ func (s *Session) ehlo(_ context.Context, arg string) (Reply, error) { return s.
 
 func (s *Session) helo(_ context.Context, arg string) (Reply, error) { return s.greet(arg, false), nil }
 
-// greet is EHLO and HELO (RFC 5321 §4.1.1.1). The name is checked for its syntax and nothing else: RFC 5321 §4.1.4 forbids
-// to refuse mail because it is not the client's.
+// greet is EHLO and HELO (RFC 5321 §4.1.1.1). The name is checked for what may stand in a Received field and nothing else: RFC 5321
+// §4.1.4 forbids to refuse mail because it is not the client's.
 //
-// RFC 5321 §4.1.2 deviation: printers, meters and cameras call themselves "my_printer" or "CAM-", and cannot be taught otherwise.
+// RFC 5321 §4.1.2, §4.1.3 deviation: printers, meters and cameras call themselves "my_printer", "CAM-" or "[::1]", and cannot be taught
+// otherwise.
 func (s *Session) greet(arg string, extended bool) Reply {
 	name, info, _ := strings.Cut(arg, " ")
 	literal := isLiteral(name)
-	if !literal && (info != "" || !isHostName(name)) { // RFC 5321 §4.1.1.1: only a literal may be followed by more
+	if len(name) > maxHelo || !literal && (info != "" || !isHelo(name)) { // RFC 5321 §4.1.1.1: only a literal may be followed by more
 		return Reply{Code: 501, Text: "want a domain or an address literal"}
 	}
 	s.reset() // RFC 5321 §4.1.4
@@ -290,15 +327,6 @@ func (s *Session) greet(arg string, extended bool) Reply {
 		return Reply{Code: 250, Text: s.server.Hostname}
 	}
 	return Reply{Code: 250, Text: s.keywords()}
-}
-
-// isLiteral reports whether name is an address literal (RFC 5321 §4.1.3).
-func isLiteral(name string) bool {
-	if !strings.HasPrefix(name, "[") || !isPrintable(name) {
-		return false
-	}
-	_, err := message.ParseAddress("a@" + name)
-	return err == nil
 }
 
 // channel is what SASL may know of the connection.

@@ -39,11 +39,13 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 // bdat is BDAT (RFC 3030 §2). Whatever is wrong with it, the octets of its chunk are read.
 func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	size, last, ok := parseBDAT(arg)
-	if !ok {
-		return Reply{501, [3]int{5, 5, 4}, "want BDAT size [LAST]"}, nil
+	if size < 0 { // how many octets of a message would be taken for commands is not known
+		return replyNoSize, fmt.Errorf("%w: %w", ErrRefused, replyNoSize)
 	}
 	if s.state == chunking { // body.next asked for it
-		s.chunk.left, s.chunk.last = size, last
+		if s.chunk.left, s.chunk.last = size, last; !ok {
+			s.chunk.refusal = replyChunk
+		}
 		return Reply{}, nil
 	}
 	var reply Reply
@@ -51,6 +53,9 @@ func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	b.chunked, b.left, b.last = true, size, last
 	row := &command{verb: "BDAT", legal: addressed, needs: needTLS | needIdentity}
 	refusal := s.permit(row, "")
+	if !ok {
+		refusal = replyChunk
+	}
 	if s.state == mailing && refusal.Code == replySequence.Code {
 		refusal = replyNoRcpt
 	}
@@ -90,14 +95,15 @@ func (s *Session) failChunk(last bool) {
 	}
 }
 
-// parseBDAT reads chunk-size [SP "LAST"] (RFC 3030 §2).
+// parseBDAT reads chunk-size [SP "LAST"] (RFC 3030 §2). size is -1 where it cannot be known.
 func parseBDAT(arg string) (size int64, last, ok bool) {
 	number, marker, _ := strings.Cut(arg, " ")
-	if !isDigits(number) || marker != "" && !strings.EqualFold(marker, "LAST") {
-		return 0, false, false
-	}
 	size, err := strconv.ParseInt(number, 10, 64)
-	return size, marker != "", err == nil
+	if !isDigits(number) || err != nil {
+		return -1, false, false
+	}
+	last = strings.EqualFold(marker, "LAST")
+	return size, last, last || marker == ""
 }
 
 // accept gives the message to the Acceptor.
@@ -125,7 +131,7 @@ func (s *Session) verdict(b *body, accepted Reply) Reply {
 	if !r.Positive() {
 		return r
 	}
-	s.errors = 0
+	s.errors, s.unknown = 0, 0
 	s.Log().Info("message accepted", "id", b.env.ID, "recipients", len(b.env.Recipients), "octets", b.size)
 	return r
 }

@@ -79,7 +79,7 @@ type Limits struct {
 	CommandTimeout   time.Duration `doc:"Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes)." default:"5m"`
 	DataTimeout      time.Duration `doc:"Longest silence inside message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
 	DataRate         int64         `unit:"bytes" doc:"Slowest transfer of message data borne for longer than data_timeout, octets a second." default:"64"`
-	Errors           int           `doc:"Commands refused for good (5yz), RCPT for unknown recipients among them, since the last accepted message before 421 closes the session." default:"50"`
+	Errors           int           `doc:"Commands refused for good (5yz) since the last accepted message before 421 closes the session. RCPT for unknown recipients is among them until a recipient of the same message is known." default:"50"`
 	Idle             int           `doc:"Commands in a row that bring no mail (NOOP, RSET, VRFY, HELP, EHLO, ETRN) before 421 closes the session; those a minute apart do not count." default:"100" min:"20"`
 	Mails            int           `doc:"Most MAIL commands of one session, 0 for no limit (RFC 9422 §4.1 MAILMAX)." default:"0"`
 	RecipientDomains int           `doc:"Most different domains of recipients in one session, 0 for no limit (RFC 9422 §4.3 RCPTDOMAINMAX)." default:"0"`
@@ -161,6 +161,7 @@ type Session struct {
 	env      *message.Envelope // of the open transaction
 	chunk    *body             // the message BDAT is sending
 	errors   int               // 5yz since the last accepted message
+	unknown  int               // recipients refused in the open transaction, not among errors yet
 	mails    int               // MAIL commands, whatever became of them
 	domains  map[string]bool   // of recipients, where they are limited
 	idle     int               // commands in a row that brought no mail

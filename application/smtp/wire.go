@@ -153,22 +153,29 @@ func isDomain(s string) bool {
 	return true
 }
 
-// isHostName reports whether s is a name as devices say it in EHLO: a Domain whose labels may hold "_" and begin or end with "-".
-func isHostName(s string) bool {
-	if s == "" || len(s) > 255 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 {
+// maxHelo is the longest name in HELO and EHLO, in octets (RFC 5321 §4.5.3.1.2).
+const maxHelo = 255
+
+// isHelo reports whether s may stand for a name in a Received field: octets of atoms (RFC 5322 §3.2.3), "." and ":".
+func isHelo(s string) bool {
+	for i := range len(s) {
+		if !isAlnum(s[i]) && strings.IndexByte("-._:!#$%&'*+/=?^`{|}~", s[i]) < 0 {
 			return false
 		}
-		for i := range len(label) {
-			if !isAlnum(label[i]) && label[i] != '-' && label[i] != '_' {
-				return false
-			}
+	}
+	return s != ""
+}
+
+// isLiteral reports whether s is in the brackets of an address literal, and what it holds is dcontent (RFC 5321 §4.1.3).
+func isLiteral(s string) bool {
+	inner, ok := strings.CutPrefix(s, "[")
+	inner, closed := strings.CutSuffix(inner, "]")
+	for i := range len(inner) {
+		if c := inner[i]; c <= ' ' || c > '~' || c == '[' || c == ']' || c == '\\' {
+			return false
 		}
 	}
-	return true
+	return ok && closed && inner != ""
 }
 
 // xtext (RFC 3461 §4): printable ASCII without "+" and "=", which are written "+2B" and "+3D".
