@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"time"
+
+	"bothy/lib/wal"
 )
 
 // TLSConfig names the certificate of all services.
@@ -157,13 +159,21 @@ func issue(cert, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certFile
 	return writeFile(certFile, 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
-// writeFile replaces a file whole: a reader sees the old content or the new.
+// writeFile replaces a file whole: a reader sees the old content or the new, after a power cut too.
 func writeFile(name string, mode fs.FileMode, content []byte) error {
 	tmp := name + ".new"
-	if err := os.WriteFile(tmp, content, mode); err != nil {
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, name)
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return err
+	}
+	return wal.OS().SyncDir(filepath.Dir(name))
 }
 
 func readKey(file string) (*ecdsa.PrivateKey, error) {

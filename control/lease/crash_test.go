@@ -3,6 +3,7 @@ package lease
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"syscall"
 	"testing"
@@ -229,6 +230,24 @@ func TestCrashAnywhere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The same with moments and remains that the seed chooses, and with a second cut while what is left is read.
+func TestPowerCuts(t *testing.T) {
+	sim.Seeds(t, 100, func(t *testing.T, seed uint64) {
+		dice := rand.New(rand.NewPCG(seed, 4))
+		w := newWitness(sim.NewDisk())
+		w.disk.CrashAt = 1 + dice.IntN(200)
+		if err := w.live(); err != nil && !errors.Is(err, sim.ErrPower) {
+			t.Fatal(err)
+		}
+		w.disk = w.disk.PowerCut(sim.Survival(dice.IntN(3)), dice.Uint64())
+		w.disk.CrashAt = 1 + dice.IntN(10)
+		if err := w.open(); err == nil {
+			w.store.Close()
+		}
+		w.check(t, w.disk.PowerCut(sim.Survival(dice.IntN(3)), dice.Uint64()))
+	})
 }
 
 // Every operation fails once; a failed sync may have lost anything. Then the power fails.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -143,6 +144,30 @@ func TestCrashAnywhere(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Several power cuts in a row, at moments and with remains that the seed chooses.
+func TestPowerCuts(t *testing.T) {
+	sim.Seeds(t, 200, func(t *testing.T, seed uint64) {
+		dice := rand.New(rand.NewPCG(seed, 2))
+		disk, s := sim.NewDisk(), newStory()
+		for life := range 1 + dice.IntN(5) {
+			disk.CrashAt = 1 + dice.IntN(150)
+			if err := s.play(options(disk), fmt.Sprint("life ", life), 1+dice.IntN(60)); err != nil && !errors.Is(err, sim.ErrPower) {
+				t.Fatal(err)
+			}
+			disk = disk.PowerCut(sim.Survival(dice.IntN(3)), dice.Uint64())
+			if disk.CrashAt = 0; dice.IntN(3) == 0 { // and once more while it recovers
+				disk.CrashAt = 1 + dice.IntN(10)
+				if l, err := wal.Open(options(disk), func(wal.Position, []byte) error { return nil }); err == nil {
+					l.Close()
+				}
+				disk = disk.PowerCut(sim.Survival(dice.IntN(3)), dice.Uint64())
+			}
+			s.check(t, options(disk))
+			disk = disk.PowerCut(sim.Torn, dice.Uint64())
+		}
+	})
 }
 
 // Every sync fails once: from then on nothing is acknowledged, and everything that was is there.
