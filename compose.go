@@ -84,6 +84,9 @@ func (s *Site) composeServers(next *composition) {
 		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
 		Sessions: &s.sessions, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
+	if cfg.ODMR.TakeMail {
+		next.provider.Intake = submit
+	}
 	add("odmr", smtpBusy, true, next.provider.Serve)
 
 	reader := &pop3.Server{

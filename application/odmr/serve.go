@@ -29,6 +29,7 @@ type Provider struct {
 	Auth      smtp.Authenticator
 	Directory Customers
 	Queue     queue.Store
+	Intake    *smtp.Server // whose Policy, Accept, Offer and Limits take mail of who has logged in, before ATRN; nil: 502 (RFC 2645 §5.4)
 	Config    ProviderConfig
 	Sessions  *Sessions   // who is connected; shared with the Provider that this one replaces. Nil: its own
 	Observe   func(Event) // hears what happens, from any session at once; must not block; nil: nobody does
@@ -87,6 +88,10 @@ func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {
 		Extensions: []smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, // RFC 2645 §5.1.1: listed in every EHLO reply
 		Limits:     smtp.Limits{CommandTimeout: p.Config.CommandTimeout},
 		Log:        log, Now: p.now,
+	}
+	if in := p.Intake; in != nil {
+		server.Protocol, server.Policy, server.Accept, server.Offer, server.Limits = smtp.Submission, in.Policy, in.Accept, in.Offer, in.Limits
+		server.Limits.CommandTimeout = p.Config.CommandTimeout
 	}
 	err := server.Serve(ctx, s.conn)
 	if errors.Is(err, smtp.ErrTurned) {

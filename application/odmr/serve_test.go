@@ -14,6 +14,7 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/sasl"
+	"bothy/application/smtp"
 	"bothy/lib/sim"
 	"bothy/lib/transcript"
 )
@@ -98,7 +99,7 @@ func takeSeat(t *testing.T, p *Provider, account string) {
 // TestProvider plays the customer's side of each transcript; behind it stands what must be left of the mail for the
 // customer's domain: nothing where the transcript takes it, all of it everywhere else.
 func TestProvider(t *testing.T) {
-	taken := map[string]bool{"all-domains": true, "greeting-long": true, "greeting-two-lines": true, "starttls-offered-again": true}
+	taken := map[string]bool{"take-mail": true, "two-line-steps": true, "long-steps": true, "twice": true, "size-552": true, "all-domains": true, "greeting-long": true, "greeting-two-lines": true, "starttls-offered-again": true}
 	transcript.Run(t, "testdata/provider/*.txt", func(t *testing.T, name string) net.Conn {
 		spool := openSpool(t, sim.NewDisk(), providerRouter)
 		send(t, spool, "Lester.Tester@dot.foo.bar", "Subject: one\r\n\r\n.dot\r\n", "l.eva.msg@example.com")
@@ -123,6 +124,8 @@ func TestProvider(t *testing.T) {
 		switch {
 		case strings.HasPrefix(name, "linger"):
 			p.Config.NoopInterval = 5 * time.Millisecond
+		case strings.HasPrefix(name, "take-mail"):
+			p.Intake = &smtp.Server{Accept: spool}
 		case name == "network":
 			p.Config.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 		case strings.Contains(name, "tls") && name != "starttls-offered-again":
