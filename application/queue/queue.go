@@ -108,6 +108,7 @@ func (l *Lease) Release() { l.spool.release(l) }
 type Config struct {
 	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
 	DelayNotice time.Duration `doc:"How long a message waits before its sender is told so, once, and as his NOTIFY allows; time without a link does not count (RFC 3461 §5.2.5). 0: never." default:"4h"`
+	CommitDelay time.Duration `doc:"How long a message that has arrived whole may wait for others that are arriving, so that one sync of the disk serves them all; each still gets its 250 after that sync, and one that is alone never waits. 0: nobody waits." default:"2ms" min:"0" max:"100ms" reload:"restart"`
 	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments, which is what 0 means." default:"0" min:"0"`
 	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there. 0: a fortieth of the file system, from 4MiB to 64MiB." default:"0" min:"0" max:"1GiB" reload:"restart"`
 	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
@@ -115,7 +116,7 @@ type Config struct {
 
 // Options of a Spool. Dir and Router are required.
 type Options struct {
-	Config   Config // zero fields mean the defaults of the tags, but for DelayNotice
+	Config   Config // zero fields mean the defaults of the tags, but for DelayNotice and CommitDelay
 	Dir      string
 	Router   Router
 	Notifier Notifier // a Composer too; nil: failures are forgotten without a notice

@@ -67,7 +67,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.index = newIndex(s.callers.tell)
 	start := time.Now()
 	log, err := wal.Open(wal.Options{
-		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Damaged: s.damage, Died: s.poke,
+		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Hold: o.Config.CommitDelay, Damaged: s.damage, Died: s.poke,
 		Heads: s.heads(ctx),
 	}, func(p wal.Position, b []byte) error {
 		if err := ctx.Err(); err != nil {

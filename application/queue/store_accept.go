@@ -29,6 +29,8 @@ func (s *Spool) Accept(ctx context.Context, env *message.Envelope, body io.Reade
 	r := &record{Envelope: *env, accepted: now.UnixMilli()}
 	b := s.buffers.Get().(*buffer)
 	defer s.buffers.Put(b)
+	coming := s.log.Expect()
+	defer coming.Cancel()
 	err := s.readBody(r, b, body)
 	if err == nil {
 		err = ctx.Err()
@@ -40,13 +42,16 @@ func (s *Spool) Accept(ctx context.Context, env *message.Envelope, body io.Reade
 	r.Envelope = *env // a verdict on the text is known only at its end
 	r.size += int64(len(env.Trace))
 	b.head = append(r.appendTo(b.head[:0]), env.Trace...)
-	p, err := s.log.Commit(b.head, b.body)
+	p, err := coming.Append(b.head, b.body)
+	if err == nil {
+		err = p.Wait()
+	}
 	if err != nil {
 		s.forget(r, wal.IsFull(err) || errors.Is(err, wal.ErrTooLarge)) // else it may be on disk: the next Open finds out
 		return s.storageError(err)
 	}
 	s.accepted.Add(1)
-	s.publish(r, p, len(b.head)+len(b.body))
+	s.publish(r, p.Position, len(b.head)+len(b.body))
 	return nil
 }
 

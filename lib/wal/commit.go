@@ -11,7 +11,9 @@ type group struct {
 	segment *segment
 	start   int64 // offset of its first octet
 	buf     []byte
-	waited  bool          // somebody waits: write it now
+	waiters int           // calls of Wait
+	due     bool          // write it now
+	late    bool          // it has waited for others long enough
 	done    chan struct{} // closed when it is durable or err says why not
 	err     error
 }
@@ -38,7 +40,7 @@ func (l *Log) makeRoom(n int64) error {
 		case l.dead != nil:
 			return l.dead
 		case l.gather != nil && len(l.gather.buf)+int(n) > l.o.GroupSize && len(l.gather.buf) > 0:
-			l.gather.waited = true
+			l.gather.due = true
 			l.wake()
 			l.changed.Wait()
 		case l.active != nil && l.offset+n+headerSize <= l.o.SegmentSize:
@@ -69,7 +71,7 @@ func (l *Log) advance() {
 		}
 		g := l.gather
 		g.buf = header{group: uint32(g.start)}.appendTo(g.buf, l.active.identity, uint32(l.offset))
-		g.waited = true
+		g.due = true
 		l.sealed, l.gather = g, nil
 		l.wake()
 	}
@@ -149,7 +151,7 @@ func (l *Log) hurry() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.gather != nil {
-		l.gather.waited = true
+		l.gather.due = true
 		l.wake()
 	}
 }
@@ -180,8 +182,8 @@ func (l *Log) take() (g *group, ok bool) {
 		return nil, false
 	case l.sealed != nil:
 		g, l.sealed = l.sealed, nil
-	case l.gather != nil && l.gather.waited:
-		g, l.gather = l.gather, nil
+	case l.ripe():
+		g = l.part()
 	}
 	l.flying = g != nil
 	return g, true

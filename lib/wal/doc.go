@@ -8,8 +8,9 @@
 //	commit   one write and one fdatasync for whatever has gathered meanwhile, then wakes all who wait for it
 //	Open     replays every record in order, or only its head where that was put aside (Heads); Read fetches one by its position; Drop forgets a whole segment
 //
-// A lone writer is committed at once: nothing waits for company. A record nobody waits for is written with the next group,
-// after Linger at the latest.
+// A lone writer is committed at once. Where Expect has announced more records than are here, a group waits for them (gather.go), for Hold
+// at the latest, so that a disk whose syncs are quick is not asked for one by every record. A record nobody waits for is written with the
+// next group, after Linger at the latest.
 //
 // # On disk
 //

@@ -21,6 +21,7 @@ type Options struct {
 	SegmentSize int64         // octets, 4 KiB to 1 GiB; 64 MiB
 	GroupSize   int           // octets that may wait to be written before Append blocks; 4 MiB
 	Linger      time.Duration // how long a record nobody waits for may stay in memory; 5 ms
+	Hold        time.Duration // how long a record somebody waits for may wait for those that Expect announced; 0: not at all
 	Heads       *Heads        // nil: Open reads every record whole
 	Damaged     func(Damage)  // told of each damaged stretch that Open or Scan meets
 	Died        func()        // told once when the disk's error has killed the log; it must not call the Log. Nil: Err says it
@@ -68,6 +69,7 @@ type Log struct {
 	ended chan struct{} // closed when the committer has returned
 
 	linger   *time.Timer // wakes the committer for records nobody waits for
+	holding  *time.Timer // and for those that have waited for others long enough
 	dropping sync.Mutex  // one Drop at a time; taken before mu
 
 	mu       sync.Mutex
@@ -82,6 +84,8 @@ type Log struct {
 	refused  error               // what the last allocation met
 	rounds   uint64              // allocations ended
 	gather   *group              // takes records; nil when empty
+	held     *group              // it, while holding runs for it
+	company  company             // decides when it goes
 	sealed   *group              // the last of the segment before; written before gather
 	flying   bool                // a group is being written
 	idle     [][]byte            // buffers of groups that are done
@@ -124,7 +128,7 @@ func Open(o Options, replay func(Position, []byte) error) (*Log, error) {
 		kick: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	l.changed.L = &l.mu
-	l.linger = time.AfterFunc(l.o.Linger, l.hurry)
+	l.linger, l.holding = newTimer(l.hurry), newTimer(l.late)
 	if err := l.recover(replay); err != nil {
 		for _, s := range l.segments {
 			s.file.Close()
@@ -185,14 +189,16 @@ func (l *Log) Append(parts ...[]byte) (Pending, error) {
 
 var padding [alignment]byte
 
-// Wait returns nil when the record is durable. It asks for that now.
+// Wait returns nil when the record is durable. It asks for that now, or when Options.Hold says.
 func (p Pending) Wait() error {
-	p.log.mu.Lock()
-	if !p.group.waited {
-		p.group.waited = true
-		p.log.wake()
+	l := p.log
+	l.mu.Lock()
+	if p.group.waiters++; p.group == l.gather {
+		if l.urge(); p.group.waiters == 1 {
+			l.hold()
+		}
 	}
-	p.log.mu.Unlock()
+	l.mu.Unlock()
 	<-p.group.done
 	return p.group.err
 }
@@ -252,7 +258,7 @@ func (l *Log) complete(number uint32) (*segment, error) {
 func (l *Log) await(p Position) {
 	for l.dead == nil && !p.Before(l.written) && (l.gather != nil || l.sealed != nil || l.flying) {
 		if l.gather != nil {
-			l.gather.waited = true
+			l.gather.due = true
 		}
 		l.wake()
 		l.changed.Wait()
@@ -369,7 +375,7 @@ func (l *Log) Close() error {
 	l.closed = true
 	for l.dead == nil && (l.sealed != nil || l.flying || l.gather != nil) {
 		if l.gather != nil {
-			l.gather.waited = true
+			l.gather.due = true
 		}
 		l.wake()
 		l.changed.Wait()
@@ -382,6 +388,7 @@ func (l *Log) Close() error {
 	l.mu.Unlock()
 	<-l.ended
 	l.linger.Stop()
+	l.holding.Stop()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil && l.active != nil {
