@@ -50,9 +50,6 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 	return next, units, nil
 }
 
-// maxHold is how far ahead people may ask for a message to be sent (RFC 4865 §4).
-const maxHold = 30 * 24 * time.Hour
-
 // composeServers makes what answers connections.
 func (s *Site) composeServers(next *composition) {
 	cfg, log := next.cfg, s.env.Log
@@ -70,14 +67,10 @@ func (s *Site) composeServers(next *composition) {
 	}
 	agent := submission.New(submission.Options{
 		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
-		Next: accept, Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
+		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers,
+		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
-	submit := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Submission, TLS: s.certs.server(true), RequireTLS: !cfg.Submission.Plaintext,
-		Auth:  s.logins(cfg, cfg.Submission.Mechanisms),
-		Offer: smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, FutureRelease: maxHold}, Policy: agent, Accept: agent, PolicyAuthorizes: true,
-		Limits: cfg.Submission.Limits, Log: log.With("service", "submission"), Now: s.env.Now,
-	}
+	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
 	add("submission", smtpBusy, true, overSMTP(submit))
 
 	next.provider = &odmr.Provider{
@@ -92,20 +85,18 @@ func (s *Site) composeServers(next *composition) {
 	reader := &pop3.Server{
 		Hostname: cfg.Hostname, TLS: s.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,
 		Config: cfg.POP3, Log: log.With("service", "pop3"),
+		Entered: func(peer netip.Addr, account string) { s.readers.Note(peer, account, s.env.Now()) },
 	}
 	add("pop3", "-ERR [SYS/TEMP] too many connections, come back later\r\n", false, reader.Serve) // RFC 3206 §4
 
 	ours := cfg.Submission // people of this machine: their names are completed, and they may send in any
-	ours.Complete, ours.Postmaster, ours.Networks = true, false, nil
+	ours.Complete, ours.Postmaster, ours.Networks, ours.POPWindow = true, false, nil, 0
 	trusting := submission.New(submission.Options{
 		Config: ours, Hostname: cfg.Hostname, Directory: submission.Anyone{}, Names: s.directory, Users: isUser,
-		Next: accept, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
+		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
 	})
-	local := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Submission, Identify: localUser,
-		Offer: smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, FutureRelease: maxHold}, Policy: trusting, Accept: trusting,
-		Limits: cfg.Submission.Limits, Log: log.With("service", "local"), Now: s.env.Now,
-	}
+	local := trusting.Server(nil, nil)
+	local.Identify = localUser
 	add("local", smtpBusy, false, overSMTP(local))
 }
 
@@ -127,6 +118,26 @@ func localUser(conn net.Conn) string {
 		return ""
 	}
 	return fmt.Sprintf("uid:%d", peer.UID)
+}
+
+// canonical returns what asks the DNS what a domain is an alias of.
+func canonical(servers []string) func(ctx context.Context, domain string) string {
+	resolver := &relay.DNS{Servers: servers}
+	return func(ctx context.Context, domain string) string {
+		if _, origin, err := resolver.MX(ctx, domain); err == nil && origin.Name != "" {
+			return origin.Name
+		}
+		return domain
+	}
+}
+
+// notice tells the sender of a message that was accepted and then refused.
+func (s *Site) notice(env *message.Envelope, header []byte, refusal smtp.Reply, now time.Time) (*message.Envelope, []byte) {
+	failed := make([]queue.Failed, len(env.Recipients))
+	for i, to := range env.Recipients {
+		failed[i] = queue.Failed{Recipient: to, Reply: refusal}
+	}
+	return s.notices.Failure(env, failed, header, now)
 }
 
 // isUser reports whether this machine has a user of this name.

@@ -85,3 +85,19 @@ func TestConfigGood(t *testing.T) {
 		t.Errorf("%v: %v", cfg.Submission.Mechanisms, err)
 	}
 }
+
+// TestSubmissionAt25: RFC 6409 §3.1: a site may make port 25 one for submission.
+func TestSubmissionAt25(t *testing.T) {
+	cfg := Config{Hostname: "mail.clinic.example", Data: "data"}
+	cfg.Submission.Listen = []string{":25"}
+	cfg.CheckConfig(func(key string, err error) { t.Error(key, err) })
+	if !slices.Contains(cfg.ports(), port{service: "submission", network: "tcp", address: ":25"}) {
+		t.Errorf("%+v", cfg.ports())
+	}
+	cfg.SMTP.Listen = []string{":25"}
+	var keys []string
+	cfg.CheckConfig(func(key string, err error) { keys = append(keys, key) })
+	if len(keys) != 1 {
+		t.Errorf("two services at one address: %q", keys)
+	}
+}

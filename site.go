@@ -52,6 +52,8 @@ type Site struct {
 	throttle  sasl.Throttle // of logins, over all services
 	faults    submission.Faults
 	usage     submission.Usage
+	readers   submission.Readers // by POP3, lately
+	notices   *dsn.Composer
 	sessions  odmr.Sessions // of customers, over reloads
 	dhcp      addressing
 	starter   odmr.Starter
@@ -155,9 +157,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("mailboxes: %w", err)
 	}
-	notices := &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
+	s.notices = &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
 	s.spool, err = queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: notices, Keep: notices.Keeps,
+		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
 		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration { return delayNotice(l, cfg.Queue.DelayNotice) }, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {

@@ -67,6 +67,9 @@ type Server struct {
 	Boxes    Boxes
 	Config   Config
 	Log      *slog.Logger // nil: none
+
+	// Entered hears who logged in, and from where. Nil: nobody wants to know.
+	Entered func(peer netip.Addr, account string)
 }
 
 // session is one connection. One goroutine runs it.

@@ -118,6 +118,9 @@ func (s *session) enter(ctx context.Context, account, mechanism string) error {
 		return refuse(codeTemp, "maildrop does not open now")
 	}
 	s.account, s.release, s.state = account, release, transaction
+	if s.server.Entered != nil {
+		s.server.Entered(s.channel().Peer, account)
+	}
 	s.deleted = make([]bool, len(s.messages))
 	s.log.Info("logged in", "account", account, "mechanism", mechanism, "tls", s.tls != nil)
 	count, octets := s.drop()

@@ -27,6 +27,7 @@ const (
 	NotAllowedTo   Kind = "writes to whom it may not"
 	OverAllowance  Kind = "sends more than it may"
 	Unauthorized   Kind = "sends without having logged in"
+	AgainstPolicy  Kind = "sends what this site forbids"
 	NoReturnPath   Kind = "gives no address to answer to"
 	OverPostmaster Kind = "writes to postmaster too often"
 )

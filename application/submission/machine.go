@@ -3,10 +3,13 @@ package submission
 import (
 	"bytes"
 	"cmp"
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"bothy/application/message"
+	"bothy/application/smtp"
 )
 
 // draft is one message on its way through the steps.
@@ -15,16 +18,19 @@ type draft struct {
 	env    *message.Envelope
 	header *message.Header
 	at     time.Time
+	follow func(message.Address) message.Address // to what an alias stands for
 }
 
 // steps are run in order; the first error refuses the message.
 var steps = []func(*draft) error{
 	(*draft).checkLines,       // RFC 5322 §2.2
 	(*draft).checkSingle,      // RFC 5322 §3.6
+	(*draft).checkForbidden,   // RFC 6409 §6.3
 	(*draft).addFrom,          // RFC 5322 §3.6.2, RFC 6409 §8
 	(*draft).resolveAddresses, // RFC 6409 §4.2, §8, §8.8
 	(*draft).checkRights,      // RFC 6409 §6.1, §6.3
 	(*draft).checkAddresses,   // RFC 6409 §4.2, §5.1
+	(*draft).completeResent,   // RFC 5322 §3.6.6
 	(*draft).addSender,        // RFC 6409 §8.1
 	(*draft).addDate,          // RFC 6409 §8.2
 	(*draft).addMessageID,     // RFC 6409 §8.3
@@ -96,7 +102,7 @@ func (d *draft) resolveAddresses() error {
 }
 
 func (d *draft) resolveField(m message.Address) message.Address {
-	to := d.resolve(m)
+	to := d.follow(d.resolve(m))
 	switch {
 	case to == m:
 	case !d.isQualified(m): // it came without a whole domain
@@ -107,23 +113,104 @@ func (d *draft) resolveField(m message.Address) message.Address {
 	return to
 }
 
-// checkRights refuses an author or sender whom the account may not write as.
+// checkRights refuses an author or sender whom the account may not write as. Who sends a message on answers for the Resent- fields that say
+// so (RFC 5322 §3.6.6), and where the configuration lets him, for nothing else.
 func (d *draft) checkRights() error {
-	for _, name := range []string{"From", "Sender"} {
-		if !d.header.Has(name) {
-			continue
+	if d.env.Account == "" && d.Config.Postmaster { // RFC 6409 §6.4
+		return nil
+	}
+	var claims []message.Field
+	names := []string{"From", "Sender"}
+	resent, _ := d.resent()
+	if len(resent) > 0 && d.Config.Resend {
+		names = nil
+	}
+	for f := range d.header.Fields() {
+		if contains(names, f.Name()) {
+			claims = append(claims, f)
 		}
-		list, err := message.ParseAddressList(d.header.Get(name))
+	}
+	for _, f := range resent {
+		if contains([]string{"Resent-From", "Resent-Sender"}, f.Name()) {
+			claims = append(claims, f)
+		}
+	}
+	for _, f := range claims {
+		list, err := message.ParseAddressList(f.Value())
 		if err != nil || len(list) == 0 {
-			return d.refuse(BadAddress, "the %s field names no valid address", name)
+			return d.refuse(BadAddress, "the %s field names no valid address", f.Name())
 		}
 		for _, m := range list {
-			if d.env.Account == "" && d.Config.Postmaster { // RFC 6409 §6.4
-				continue
-			}
 			if !d.maySend(d.env.Account, m) {
 				d.note(OthersName)
 				return notYours(m, d.env.Account)
+			}
+		}
+	}
+	return nil
+}
+
+// resent returns the fields of the newest re-sending, and where in the header they begin: those of one stand together, and the newest above
+// the others (RFC 5322 §3.6.6).
+func (d *draft) resent() (fields []message.Field, at int) {
+	seen := map[string]bool{}
+	i := 0
+	for f := range d.header.Fields() {
+		name := strings.ToLower(f.Name())
+		isResent := strings.HasPrefix(name, "resent-")
+		if len(fields) > 0 && (!isResent || seen[name]) {
+			break
+		}
+		if isResent {
+			if len(fields) == 0 {
+				at = i
+			}
+			seen[name] = true
+			fields = append(fields, f)
+		}
+		i++
+	}
+	return fields, at
+}
+
+// completeResent adds what a re-sending has to have: RFC 5322 §3.6.6 wants a date and an author, and a name where there can be one.
+func (d *draft) completeResent() error {
+	fields, at := d.resent()
+	has := func(name string) bool {
+		return slices.ContainsFunc(fields, func(f message.Field) bool { return strings.EqualFold(f.Name(), name) })
+	}
+	switch {
+	case len(fields) == 0:
+		return nil
+	case !has("Resent-From"):
+		return d.refuse(NoFrom, "there is no Resent-From field above the other Resent- fields")
+	}
+	if !has("Resent-Message-ID") && d.Config.MessageID != keepField {
+		d.header.Insert(at, "Resent-Message-ID", d.messageID())
+	}
+	if !has("Resent-Date") && d.Config.Date != keepField {
+		d.header.Insert(at, "Resent-Date", message.FormatDate(d.at))
+	}
+	return nil
+}
+
+// forbidden is a field that the site does not let out (RFC 6409 §6.3): with a text in it, or with any.
+type forbidden struct{ field, text string }
+
+func parseForbidden(s string) (forbidden, error) {
+	field, text, _ := strings.Cut(s, ":")
+	if field == "" || strings.ContainsFunc(field, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return forbidden{}, fmt.Errorf("%q does not begin with the name of a header field", s)
+	}
+	return forbidden{field, strings.ToLower(strings.TrimSpace(text))}, nil
+}
+
+func (d *draft) checkForbidden() error {
+	for _, f := range d.forbidden {
+		for _, value := range d.header.All(f.field) {
+			if strings.Contains(strings.ToLower(value), f.text) {
+				d.note(AgainstPolicy)
+				return smtp.Reply{Code: 550, Enhanced: [3]int{5, 7, 0}, Text: "this site does not send a message with this " + f.field + " field"}
 			}
 		}
 	}
@@ -153,12 +240,12 @@ func (d *draft) checkAddresses() error {
 // addSender names who sent a message that others wrote. RFC 5322 §3.6.2: where there are several authors there is a Sender.
 func (d *draft) addSender() error {
 	authors, err := message.ParseAddressList(d.header.Get("From"))
-	if err != nil || d.isSigned("Sender") {
+	if resent, _ := d.resent(); err != nil || len(resent) > 0 || d.isSigned("Sender") { // RFC 5322 §3.6.6: Resent-Sender is who sent it on
 		return err
 	}
 	sender := d.identity()
 	known := !sender.IsNull()
-	written := known && contains(authors, sender)
+	written := known && hasAddress(authors, sender)
 	there := d.header.Has("Sender")
 	if !known && len(authors) > 1 {
 		sender = authors[0]
@@ -191,8 +278,13 @@ func (d *draft) identity() message.Address {
 	return m
 }
 
-// contains reports whether list has m; the case of local parts does not matter.
-func contains(list []message.Address, m message.Address) bool {
+// contains reports whether a list of names has one, in whatever case.
+func contains(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+}
+
+// hasAddress reports whether list has m; the case of local parts does not matter.
+func hasAddress(list []message.Address, m message.Address) bool {
 	for _, one := range list {
 		if one.Domain == m.Domain && strings.EqualFold(one.Local, m.Local) {
 			return true
@@ -243,9 +335,12 @@ func (d *draft) addMessageID() error {
 		}
 	}
 	d.header.Del("Message-ID")
-	d.header.Append("Message-ID", "<"+d.env.ID.String()+"@"+d.Hostname+">")
+	d.header.Append("Message-ID", d.messageID())
 	return nil
 }
+
+// messageID names a message after its ID here.
+func (d *draft) messageID() string { return "<" + d.env.ID.String() + "@" + d.Hostname + ">" }
 
 func (d *draft) dropBcc() error {
 	d.header.Del("Bcc")

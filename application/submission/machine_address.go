@@ -1,8 +1,11 @@
 package submission
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"bothy/application/message"
 )
@@ -57,6 +60,50 @@ func (a *Agent) expansion(domain string) (whole string, ok bool) {
 		}
 	}
 	return "", false
+}
+
+// everyDomain stands for all domains in Config.CNAMEs.
+const everyDomain = "*"
+
+// lookupTime is how long the look-ups of one command or one text may take together: far less than a client waits for its reply (RFC 6409 §5.3).
+const lookupTime = 10 * time.Second
+
+// follower returns what puts in the place of an alias the domain that it stands for (RFC 6409 §8.7), where the configuration lists it; done
+// ends it. Each domain is asked for once.
+func (a *Agent) follower(ctx context.Context) (follow func(message.Address) message.Address, done func()) {
+	if a.Canonical == nil || len(a.Config.CNAMEs) == 0 {
+		return func(m message.Address) message.Address { return m }, func() {}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookupTime)
+	known := map[string]string{}
+	return func(m message.Address) message.Address {
+		ascii, _ := m.ASCII()
+		if !a.isAliased(ascii.Domain) {
+			return m
+		}
+		domain, ok := known[ascii.Domain]
+		if !ok {
+			if domain = ascii.Domain; ctx.Err() == nil {
+				domain = a.Canonical(ctx, domain)
+			}
+			known[ascii.Domain] = domain
+		}
+		if domain != ascii.Domain {
+			m.Domain = domain
+		}
+		return m
+	}, cancel
+}
+
+// isAliased reports whether a domain is to be replaced if it is an alias. Ours are never.
+func (a *Agent) isAliased(domain string) bool {
+	if !strings.Contains(domain, ".") || strings.HasPrefix(domain, "[") || a.isLocal(domain) {
+		return false
+	}
+	return slices.ContainsFunc(a.Config.CNAMEs, func(listed string) bool {
+		listed = strings.ToLower(listed)
+		return listed == everyDomain || domain == listed || strings.HasSuffix(domain, "."+listed)
+	})
 }
 
 func (a *Agent) isLocal(domain string) bool { return a.Names != nil && a.Names.Local(domain) }

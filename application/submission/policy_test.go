@@ -170,6 +170,8 @@ func TestCheckConfig(t *testing.T) {
 		"network_account": {Networks: lan},
 		"networks":        {Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, NetworkAccount: "keeper"},
 		"expand":          {Expand: []string{"light..example"}},
+		"cnames":          {CNAMEs: []string{"*.light.example"}},
+		"forbid":          {Forbid: []string{"X Mailer: x"}},
 	} {
 		if got := strings.Join(problems(cfg), " "); got != want {
 			t.Errorf("%+v: %s", cfg, got)

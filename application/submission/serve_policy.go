@@ -13,6 +13,7 @@ import (
 // The refusals that are always the same.
 var (
 	replyNeedAuth = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "authentication required"}                          // RFC 6409 §4.3
+	replyNeedTLS  = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "must issue a STARTTLS command first"}              // RFC 3207 §4
 	replySize     = smtp.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "the message is larger than this account may send"} // RFC 1870 §6.2
 )
 
@@ -34,12 +35,15 @@ func (a *Agent) identify(ctx context.Context, s *smtp.Session) string {
 			return a.Config.NetworkAccount
 		}
 	}
-	if a.Authorize != nil {
-		if account, ok := a.Authorize(s); ok {
-			return account
-		}
+	return a.Readers.account(peer, a.Now(), a.Config.POPWindow)
+}
+
+// isSecured reports whether nobody can listen on the way from the client: TLS, or the machine's own socket.
+func isSecured(s *smtp.Session) bool {
+	if s.Conn == nil {
+		return false
 	}
-	return ""
+	return s.Conn.TLS() != nil || s.Conn.RemoteAddr().Network() == "unix"
 }
 
 // toPostmaster lets anybody write to the postmaster here, now and then (RFC 6409 §6.4).

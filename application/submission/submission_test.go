@@ -248,6 +248,7 @@ func FuzzAccept(f *testing.F) {
 	f.Add("From: keeper@light.example\r\nBcc: a@x.example\r\n\r\nbody")
 	f.Add("Subject: x\r\n y\r\nbody")
 	f.Add("From: a\nb\r\n")
+	f.Add("Resent-From: keeper@light.example\r\nResent-To: a@b.example\r\nFrom: keeper@light.example\r\n\r\n")
 	f.Fuzz(func(t *testing.T, in string) {
 		id, out, err := submit(t, in)
 		if err != nil {

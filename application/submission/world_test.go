@@ -3,10 +3,10 @@ package submission
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -72,6 +72,12 @@ func agent(h *house, cfg Config, next smtp.Acceptor) *Agent {
 	return New(Options{
 		Config: cfg, Hostname: "mail.light.example", Directory: h, Names: h, Permissions: h, Accounts: h, Next: next,
 		Now: func() time.Time { return now },
+		Canonical: func(_ context.Context, domain string) string {
+			if machine, ok := strings.CutPrefix(domain, "www."); ok {
+				return "mx." + machine
+			}
+			return domain
+		},
 	})
 }
 
@@ -79,10 +85,8 @@ func agent(h *house, cfg Config, next smtp.Acceptor) *Agent {
 // one line with its own line ends. It returns the last reply; codes gathers all.
 func session(t *testing.T, a *Agent, codes map[string]bool, lines ...string) string {
 	t.Helper()
-	s := &smtp.Server{
-		Hostname: "mail.light.example", Protocol: smtp.Submission, Auth: keeperOnly{}, Policy: a, Accept: a, Log: slog.New(slog.DiscardHandler),
-		Now: a.Now,
-	}
+	s := a.Server(&tls.Config{}, keeperOnly{})
+	s.RequireTLS = false // sasl has tests of what TLS is for
 	client, server := net.Pipe()
 	ended := make(chan error, 1)
 	go func() {
