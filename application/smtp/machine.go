@@ -166,7 +166,7 @@ func (s *Session) outOfSequence(row *command) Reply {
 	case s.state == fresh:
 		return replyGreet
 	case s.state == ready && row.legal&(mailing|addressed) != 0:
-		if s.unknown && s.Identity == "" { // RFC 4954 §6: what follows MAIL in the pipeline is told the same
+		if s.stranger && s.Identity == "" { // RFC 4954 §6: what follows MAIL in the pipeline is told the same
 			return replyNeedAuth
 		}
 		return replyNeedMail

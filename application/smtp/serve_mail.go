@@ -42,11 +42,11 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 	if s.server.Policy != nil {
 		if err := s.server.Policy.Mail(ctx, s, env); err != nil {
 			if reply = s.asReply(ctx, err, "MAIL"); !reply.Positive() {
-				s.unknown = reply.Code == replyNeedAuth.Code
+				s.stranger = reply.Code == replyNeedAuth.Code
 				return reply, nil
 			}
 		}
-		s.unknown = false
+		s.stranger = false
 	}
 	if env.Priority != asked { // RFC 6710 §4.1
 		reply.Enhanced, reply.Text = [3]int{2, 3, 6}, strconv.Itoa(int(env.Priority))+" is the priority here"

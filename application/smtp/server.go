@@ -168,7 +168,7 @@ type Session struct {
 	idled    time.Time         // when the last of them came
 	failures int               // of AUTH
 	authed   bool              // by AUTH
-	unknown  bool              // the Policy answered 530 to MAIL
+	stranger bool              // the Policy answered 530 to MAIL
 }
 
 // Server returns the server whose session this is.
