@@ -77,6 +77,9 @@ type CustomerConfig struct {
 	Password string   `secret:"true" doc:"Its password."`
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
 
+	Budget  int64 `unit:"bytes" doc:"Most mail to take in one call, where octets cost money; what is left waits at the provider, and a digest says what it is. 0: any number." default:"0" min:"0"`
+	Largest int64 `unit:"bytes" doc:"Largest message to take in a call; larger ones wait likewise. 0: any." default:"0" min:"0"`
+
 	Interval      time.Duration `doc:"Between calls, give or take a tenth. A call is also made when the link comes up." default:"10m" min:"10s"`
 	DialTimeout   time.Duration `doc:"Wait for the connection, and for the TLS handshake." default:"1m" min:"1s"`
 	AnswerTimeout time.Duration `doc:"Wait for the answer to ATRN (RFC 2645 §5.2.1: at least 10 minutes)." default:"10m" min:"10m"`

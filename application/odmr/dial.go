@@ -104,11 +104,27 @@ func (c *Customer) init() {
 // all others wrap one of ErrNoMail, ErrLater, ErrDenied, ErrRefused, ErrInsecure, ErrUnreachable, ErrInterrupted and ErrConfig, and the
 // smtp.Reply that was the cause. Mail counted in the Report is ours even when there is an error.
 func (c *Customer) Call(ctx context.Context, progress func(Progress)) (Report, error) {
+	return c.fetch(ctx, false, progress)
+}
+
+// CallAll is Call for everything, whatever Config.Budget and Config.Largest say, or the provider knows of such. A call under way that has
+// bounds is ended first.
+func (c *Customer) CallAll(ctx context.Context, progress func(Progress)) (Report, error) {
+	return c.fetch(ctx, true, progress)
+}
+
+func (c *Customer) fetch(ctx context.Context, all bool, progress func(Progress)) (Report, error) {
 	c.init()
 	start := time.Now()
 	for {
-		a := &attendant{more: make(chan struct{}, 1), progress: progress}
+		a := &attendant{all: all, more: make(chan struct{}, 1), progress: progress}
 		k := c.join(ctx, a)
+		if all && !k.all {
+			k.cancel(errEnough)
+			k.dismiss(a)
+			<-k.done
+			continue
+		}
 		if a.came == Lingering && time.Since(k.heard()) > fresh {
 			k.cancel(errStalled) // who asks wants to know, and a new call tells
 			k.dismiss(a)
@@ -140,7 +156,7 @@ func (c *Customer) join(ctx context.Context, a *attendant) *call {
 		return c.current
 	}
 	k := &call{customer: c, cfg: c.Config, done: make(chan struct{}), attendants: map[*attendant]bool{}}
-	k.report = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}
+	k.report, k.all = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}, a != nil && a.all
 	if c.running != nil && c.running.Err() == nil {
 		ctx, k.kept = c.running, true
 	}

@@ -7,6 +7,7 @@ import (
 
 // attendant is somebody who sees a call through: one Call. Its steps wait for the goroutine of that.
 type attendant struct {
+	all      bool           // without bounds
 	progress func(Progress) // may be nil
 	came     Stage          // where the call was when it came
 	before   Report         // and what it had brought

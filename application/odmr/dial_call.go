@@ -16,6 +16,7 @@ type call struct {
 	customer *Customer
 	cfg      CustomerConfig
 	watch    func(Progress) // hears of each step, from one goroutine at a time; may be nil
+	all      bool           // without bounds
 	kept     bool           // it belongs to Run and outlives who began it
 	cancel   context.CancelCauseFunc
 	last     atomic.Int64  // when the provider was last heard, in nanoseconds since 1970

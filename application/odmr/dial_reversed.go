@@ -17,9 +17,20 @@ func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
 	server := &smtp.Server{
 		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
 		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
-		Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now,
+		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now,
 	}
 	return server.Serve(ctx, conn)
+}
+
+// wishes are the keywords in which a site of ours tells its provider what it wants; another provider takes no notice.
+func (k *call) wishes() (keywords []smtp.Extension) {
+	if terms := (budget{k.cfg.Budget, k.cfg.Largest}); terms != (budget{}) || k.all {
+		if k.all {
+			terms = budget{}
+		}
+		keywords = append(keywords, smtp.Extension{Keyword: terms.keyword()})
+	}
+	return keywords
 }
 
 // progressStep is how many octets of a message pass between two reports of progress.

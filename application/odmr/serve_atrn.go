@@ -25,7 +25,9 @@ type session struct {
 	mechanism string // of the last AUTH that was begun
 	bell      bell
 
-	account  string        // who sent ATRN
+	account  string             // who sent ATRN
+	customer directory.Customer // as it was then
+	ledger   ledger
 	seated   bool          // has the account's seat. This and gone are guarded by Sessions
 	gone     chan struct{} // closed when it has left the seat
 	domains  []string      // what ATRN was granted
@@ -89,7 +91,7 @@ func (s *session) grant(ctx context.Context, account, arg string) error {
 	if err := p.Directory.Contact(ctx, account, now); err != nil {
 		s.log.Warn("contact not noted", "account", account, "err", err)
 	}
-	s.linger, s.keep = customer.Linger, customer.KeepLarge
+	s.customer, s.linger, s.keep = customer, customer.Linger, customer.KeepLarge
 	waits := p.gather(s.domains)
 	if s.linger > 0 || waits {
 		return nil

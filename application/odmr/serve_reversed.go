@@ -29,6 +29,8 @@ func (s *session) reversed(ctx context.Context) error {
 	if err := client.Greet(work); err != nil {
 		return fmt.Errorf("odmr: customer %s did not greet: %w", s.account, err)
 	}
+	s.afford(client, s.customer)
+	defer s.ledger.release()
 	err := s.send(ctx, client)
 	if err == nil && s.linger > 0 {
 		s.provider.sessions().listen(s)
@@ -66,7 +68,10 @@ func (s *session) send(ctx context.Context, client *smtp.Client) error {
 			}
 		}
 	}, window)
-	return errors.Join(err, b.err)
+	if err = errors.Join(err, b.err); err != nil {
+		return err
+	}
+	return s.tellHeldBack(ctx, client)
 }
 
 // batch is the messages of one send.
@@ -81,7 +86,7 @@ type batch struct {
 
 func (b *batch) next(ctx context.Context) {
 	b.message = nil
-	if ctx.Err() != nil || b.err != nil || b.session.full {
+	if ctx.Err() != nil || b.err != nil || b.session.full || b.session.ledger.full() {
 		return
 	}
 	var err error
@@ -95,6 +100,9 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	s, env := b.session, m.envelope()
 	if r, kept := s.tooLarge(b.client, m); kept {
 		b.fail(b.settle(m, same(r, len(env.Recipients)), nextCall))
+		return out, false
+	}
+	if !s.ledger.takes(m) {
 		return out, false
 	}
 	body, err := m.leases[0].Open()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"bothy/application/message"
 	"bothy/application/queue"
 )
 
@@ -14,10 +15,11 @@ import (
 // ready. It outlives a Provider that is replaced by one of another configuration.
 type Sessions struct {
 	mu       sync.Mutex
-	seats    map[string]*session     // by account
-	lanes    map[queue.Lane]*session // those who wait for what comes, by where it comes
-	failures map[string]failure      // by account; bounded by the accounts that log in
-	deaf     func()                  // ends the listening to the queue; nil: nobody waits
+	seats    map[string]*session            // by account
+	lanes    map[queue.Lane]*session        // those who wait for what comes, by where it comes
+	failures map[string]failure             // by account; bounded by the accounts that log in
+	digests  map[string]map[message.ID]bool // by account: what it was told is held back; bounded by maxHeldBack each
+	deaf     func()                         // ends the listening to the queue; nil: nobody waits
 }
 
 // failure is how an account's last session that did not end well ended.
