@@ -227,6 +227,9 @@ func (t *transfer) proceed(ctx context.Context, text Reply) error {
 	case text.Code == 0: // nobody to send it to
 		t.c.open = t.mailed
 	case text.Code/100 == 3 && t.accepted > 0:
+		if err := t.c.inStep(); err != nil { // a reply to the text cannot be there before the text
+			return err
+		}
 		t.over = false
 		t.voice = t.speak(t.writeData)
 	case text.Code/100 == 3:
@@ -261,6 +264,9 @@ func (t *transfer) lockstep(ctx context.Context) error {
 	for s, rcpt := range t.steps(t.reset, !t.chunking) {
 		if s == stepRcpt && !t.mailed || s == stepText && t.accepted == 0 {
 			break
+		}
+		if err := t.c.inStep(); err != nil { // else every reply is taken for that to the command behind its own
+			return err
 		}
 		if err := t.write(t.appendStep(nil, s, rcpt)); err != nil {
 			return err

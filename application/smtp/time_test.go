@@ -338,3 +338,38 @@ func TestIdle(t *testing.T) {
 		})
 	}
 }
+
+// A peer that answers before it is asked has not answered: nothing counts as accepted, nothing as refused.
+func TestAnswersUnasked(t *testing.T) {
+	for name, replies := range map[string][]string{
+		"at MAIL, one for RCPT":   {"250 ok\r\n250 ok\r\n", "550 no\r\n"},
+		"at RCPT, one for DATA":   {"250 ok\r\n", "250 ok\r\n550 no\r\n"},
+		"at DATA, one for a text": {"250 ok\r\n", "250 ok\r\n", "354 go\r\n250 ok\r\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				near, far := net.Pipe()
+				k := newTalk(t, near)
+				go func() {
+					io.WriteString(k, "220 a\r\n")
+					for _, r := range append([]string{"250 a\r\n"}, replies...) {
+						if _, err := k.r.ReadString('\n'); err != nil {
+							return
+						}
+						io.WriteString(k, r)
+					}
+					io.Copy(io.Discard, k)
+				}()
+				client := NewClient(NewConn(far), "site.example", Timeouts{})
+				if err := client.Greet(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				replies, err := client.Send(t.Context(), &message.Envelope{Recipients: recipients("a")}, strings.NewReader(hello), int64(len(hello)))
+				if !errors.Is(err, ErrOutOfStep) || replies[0] != (Reply{}) {
+					t.Errorf("%v, %v", err, replies)
+				}
+				far.Close()
+			})
+		})
+	}
+}
