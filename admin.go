@@ -29,6 +29,8 @@ type Status struct {
 	Free     int64             `json:"free"`           // octets of the spool's disk that may still be written
 	Full     bool              `json:"full,omitempty"` // what is free is the reserve for accepted mail: new mail is refused
 	Damaged  []string          `json:"damaged,omitempty"`
+
+	Providers []ProviderStatus `json:"providers,omitempty"` // that this site calls
 }
 
 // LinkStatus is the uplink as last seen.
@@ -68,15 +70,23 @@ type QueueCount struct {
 	Count int `json:"count"`
 }
 
-// FetchEvent is one line of the answer to POST /v1/fetch; the last one has Done.
+// FetchRequest chooses the providers to call, by host or host:port; none: all.
+type FetchRequest struct {
+	Providers []string `json:"providers,omitempty"`
+}
+
+// FetchEvent is one line of the answer to POST /v1/fetch; the last one of each provider has Done.
 type FetchEvent struct {
-	Stage    string       `json:"stage"`
-	Messages int          `json:"messages"`
-	Octets   int64        `json:"octets"`
-	Done     bool         `json:"done,omitempty"`
-	Seconds  float64      `json:"took_seconds,omitempty"` // of the last
-	Outcome  FetchOutcome `json:"outcome,omitempty"`      // of the last
-	Error    string       `json:"error,omitempty"`        // of the last
+	Provider     string       `json:"provider"`
+	Stage        string       `json:"stage"`
+	Messages     int          `json:"messages"`
+	Octets       int64        `json:"octets"`
+	Waited       int          `json:"waited,omitempty"`        // messages that waited when the call began, where the provider says so
+	WaitedOctets int64        `json:"waited_octets,omitempty"` // of their bodies
+	Done         bool         `json:"done,omitempty"`
+	Seconds      float64      `json:"took_seconds,omitempty"` // of the last
+	Outcome      FetchOutcome `json:"outcome,omitempty"`      // of the last
+	Error        string       `json:"error,omitempty"`        // of the last
 }
 
 // FetchOutcome is how a call ended, for programs.
@@ -86,7 +96,9 @@ type FetchOutcome string
 const (
 	Fetched     FetchOutcome = "fetched"
 	NoMail      FetchOutcome = "no mail"
+	Open        FetchOutcome = "open" // a session is open, and nothing waits
 	Later       FetchOutcome = "later"
+	Unable      FetchOutcome = "unable"
 	Denied      FetchOutcome = "denied"
 	Refused     FetchOutcome = "refused"
 	Insecure    FetchOutcome = "insecure"
@@ -104,8 +116,10 @@ func fetchOutcome(err error) FetchOutcome {
 		err     error
 		outcome FetchOutcome
 	}{
+		{odmr.ErrOpen, Open}, // before what it wraps
 		{odmr.ErrNoMail, NoMail},
 		{odmr.ErrLater, Later},
+		{odmr.ErrUnable, Unable},
 		{odmr.ErrDenied, Denied},
 		{odmr.ErrRefused, Refused},
 		{odmr.ErrInsecure, Insecure},
@@ -158,7 +172,7 @@ func (s *Site) status(context.Context, struct{}) (Status, error) {
 		Hostname: cfg.Hostname, Version: s.env.Build, Started: s.started,
 		Link: LinkStatus{Up: uplink.Up, Since: uplink.Since, Why: uplink.Why}, Ports: s.ports(),
 		Lanes: append([]queue.LaneCount{}, s.spool.Lanes()...), Accepted: spool.Accepted, Messages: spool.Messages, Syncs: spool.Log.Syncs,
-		Free: spool.Free, Full: spool.Full, Damaged: damaged,
+		Free: spool.Free, Full: spool.Full, Damaged: damaged, Providers: s.providers(),
 	}, err
 }
 
@@ -181,25 +195,4 @@ func (s *Site) queueShow(_ context.Context, q struct{ ID string }) (QueueMessage
 		err = &admin.Error{Status: http.StatusNotFound, Text: "no message " + q.ID + " waits", Hint: "it may have been delivered"}
 	}
 	return QueueMessage{Item: item, Header: string(header)}, err
-}
-
-// fetch makes one call to the provider and reports its progress.
-func (s *Site) fetch(ctx context.Context, _ struct{}, send func(FetchEvent) error) error {
-	customer := s.current.Load().customer
-	if customer == nil {
-		return &admin.Error{Status: http.StatusConflict, Text: "this site has no provider to call", Hint: "set fetch.provider in the configuration"}
-	}
-	tell := s.observeCall()
-	report, err := customer.Call(ctx, func(p odmr.Progress) {
-		tell(p)
-		if p.Stage == odmr.Ended {
-			return // how is yet to be said
-		}
-		send(FetchEvent{Stage: p.Stage.String(), Messages: p.Messages, Octets: p.Octets}) // a caller who left ends ctx
-	})
-	last := FetchEvent{Stage: odmr.Ended.String(), Messages: report.Messages, Octets: report.Octets, Done: true, Seconds: report.Took.Seconds(), Outcome: fetchOutcome(err)}
-	if err != nil {
-		last.Error = err.Error()
-	}
-	return send(last)
 }

@@ -33,7 +33,7 @@ func opened(t *testing.T, cfg Config) *Site {
 func TestAnswers(t *testing.T) {
 	s := opened(t, Config{
 		Hostname: "mail.clinic.example", Data: t.TempDir(),
-		Fetch: odmr.CustomerConfig{Provider: "127.0.0.1:1", TLS: "none", Username: "clinic", Password: "sesame"},
+		Fetch: []odmr.CustomerConfig{{Provider: "127.0.0.1:1", TLS: "none", Username: "clinic", Password: "sesame"}},
 	})
 	status, err := s.status(t.Context(), struct{}{})
 	if err != nil {
@@ -44,7 +44,7 @@ func TestAnswers(t *testing.T) {
 	}
 	var stages []string
 	var last []byte
-	err = s.fetch(t.Context(), struct{}{}, func(e FetchEvent) (err error) {
+	err = s.fetch(t.Context(), FetchRequest{}, func(e FetchEvent) (err error) {
 		stages = append(stages, e.Stage)
 		last, err = json.Marshal(e)
 		return err

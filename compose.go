@@ -188,20 +188,41 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	}
 	units["relay"] = unit{stage: movers, spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
 
-	if cfg.Fetch.Provider == "" {
+	s.composeCalls(next, units)
+	return nil
+}
+
+// composeCalls makes what calls the providers.
+func (s *Site) composeCalls(next *composition, units map[string]unit) {
+	for _, cfg := range next.cfg.Fetch {
+		if cfg.Provider == "" {
+			continue
+		}
+		customer := s.caller(cfg)
+		if customer == nil {
+			customer = &odmr.Customer{
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
+				TLS:   s.certs.client(next.certificate), // for EXTERNAL
+				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
+			}
+		}
+		next.customers = append(next.customers, customer)
+		units["fetch "+callName(cfg)] = unit{spec: cfg, run: customer.Run, grace: next.cfg.StopGrace}
+	}
+}
+
+// caller is the customer of the composition in force that goes by cfg; nil: there is none. One that does not change keeps running, and
+// `bothy fetch` waits for the call it makes.
+func (s *Site) caller(cfg odmr.CustomerConfig) *odmr.Customer {
+	old := s.current.Load()
+	if old == nil {
 		return nil
 	}
-	// An unchanged customer keeps running, so the composition keeps it too: `bothy fetch` waits for the call it makes.
-	if old := s.current.Load(); old != nil && old.customer != nil && reflect.DeepEqual(old.cfg.Fetch, cfg.Fetch) {
-		next.customer = old.customer
-	} else {
-		next.customer = &odmr.Customer{
-			Hostname: cfg.Hostname, Config: cfg.Fetch, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
-			TLS:   s.certs.client(next.certificate), // for EXTERNAL
-			Watch: s.observeCall(), Log: log.With("service", "fetch"), Now: s.env.Now,
+	for _, c := range old.customers {
+		if reflect.DeepEqual(c.Config, cfg) {
+			return c
 		}
 	}
-	units["fetch"] = unit{spec: cfg.Fetch, run: next.customer.Run, grace: cfg.StopGrace}
 	return nil
 }
 

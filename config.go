@@ -2,13 +2,11 @@ package site
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -35,21 +33,21 @@ type Config struct {
 	LogLevel  slog.Level    `doc:"What is logged: debug, info, warn or error." default:"info" oneof:"debug info warn error"`
 	StopGrace time.Duration `doc:"At a stop, how long sessions may finish the message they are in." default:"10s" min:"1s" max:"10m"`
 
-	TLS         TLSConfig           `toml:"tls" doc:"The certificate of all services."`
-	Connections ListenLimits        `doc:"Bounds on the connections of each service."`
-	SMTP        SMTPConfig          `toml:"smtp" doc:"The border: mail from other servers."`
-	Submission  submission.Config   `doc:"Mail from the people of this site (RFC 6409)."`
-	POP3        pop3.Config         `toml:"pop3" doc:"How people read their mail (RFC 1939)."`
-	ODMR        odmr.ProviderConfig `toml:"odmr" doc:"For a provider: mail held for customers who call (RFC 2645)."`
-	Fetch       odmr.CustomerConfig `doc:"For a site: the provider to call for its mail (RFC 2645)."`
-	Route       route.Config        `doc:"Where mail for others goes."`
-	Relay       relay.Config        `doc:"How mail leaves."`
-	Queue       queue.Config        `doc:"Mail that waits." reload:"restart"`
-	Notices     dsn.Config          `doc:"What senders are told." reload:"restart"`
-	Mailbox     mailbox.Config      `doc:"Mail that has arrived."`
-	Link        link.Config         `doc:"What tells whether the uplink is up."`
-	DHCP4       dhcp4.Config        `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
-	Hosts       hosts.Config        `doc:"For a site: the names of those hosts."`
+	TLS         TLSConfig             `toml:"tls" doc:"The certificate of all services."`
+	Connections ListenLimits          `doc:"Bounds on the connections of each service."`
+	SMTP        SMTPConfig            `toml:"smtp" doc:"The border: mail from other servers."`
+	Submission  submission.Config     `doc:"Mail from the people of this site (RFC 6409)."`
+	POP3        pop3.Config           `toml:"pop3" doc:"How people read their mail (RFC 1939)."`
+	ODMR        odmr.ProviderConfig   `toml:"odmr" doc:"For a provider: mail held for customers who call (RFC 2645)."`
+	Fetch       []odmr.CustomerConfig `doc:"For a site: the provider to call for its mail (RFC 2645). Several may be given, and all of them are called. \"[fetch]\" will do for one; \"bothy join\" writes it."`
+	Route       route.Config          `doc:"Where mail for others goes."`
+	Relay       relay.Config          `doc:"How mail leaves."`
+	Queue       queue.Config          `doc:"Mail that waits." reload:"restart"`
+	Notices     dsn.Config            `doc:"What senders are told." reload:"restart"`
+	Mailbox     mailbox.Config        `doc:"Mail that has arrived."`
+	Link        link.Config           `doc:"What tells whether the uplink is up."`
+	DHCP4       dhcp4.Config          `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
+	Hosts       hosts.Config          `doc:"For a site: the names of those hosts."`
 }
 
 // CheckConfig reports what is wrong with cfg beyond its services' own checks, by key.
@@ -69,6 +67,13 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	if cfg.Relay.Username != "" && cfg.Route.Smarthost == "" {
 		report("relay.username", errors.New("there is no smarthost to log in at: set route.smarthost"))
 	}
+	calls := map[string]bool{}
+	for i, fetch := range cfg.Fetch {
+		if name := callName(fetch); fetch.Provider != "" && calls[name] {
+			report(fmt.Sprintf("fetch[%d].provider", i+1), fmt.Errorf("%s is called already, with the same account", fetch.Provider))
+		}
+		calls[callName(fetch)] = true
+	}
 	seen := map[string]string{}
 	for _, l := range cfg.listens() {
 		for i, address := range l.addresses {
@@ -83,6 +88,11 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 			}
 		}
 	}
+}
+
+// callName tells providers apart, and accounts at the same one.
+func callName(cfg odmr.CustomerConfig) string {
+	return strings.TrimSpace(cfg.Username + " " + cfg.Provider)
 }
 
 // checkListen reports why nobody can listen at address.
@@ -111,14 +121,6 @@ func (cfg *Config) CheckFiles(report func(key string, err error)) {
 		} else if _, err := tls.LoadX509KeyPair(cfg.TLS.Certificate, cfg.TLS.Key); err != nil {
 			report("tls.key", err)
 		}
-	}
-	if cfg.Fetch.CAFile == "" {
-		return
-	}
-	if pem, err := os.ReadFile(cfg.Fetch.CAFile); err != nil {
-		report("fetch.ca_file", err)
-	} else if !x509.NewCertPool().AppendCertsFromPEM(pem) {
-		report("fetch.ca_file", fmt.Errorf("no certificate in %s", cfg.Fetch.CAFile))
 	}
 }
 

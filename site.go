@@ -72,7 +72,7 @@ type composition struct {
 	services    map[string]server
 	ports       map[port]port // by place
 	provider    *odmr.Provider
-	customer    *odmr.Customer // nil: this site calls nobody
+	customers   []*odmr.Customer // one for each provider, in the order of the configuration
 }
 
 // Run opens the stores, starts every service of cfg and serves until ctx ends or a part fails; then it stops in order: no new

@@ -2,11 +2,13 @@ package odmr
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -109,6 +111,29 @@ func (cfg *CustomerConfig) CheckConfig(report func(key string, err error)) {
 	if line := atrn(cfg.Domains); len(line) > maxCommand { // RFC 5321 §4.5.3.1.4
 		report("domains", fmt.Errorf("ATRN would be a line of %d octets, of at most %d: leave the list empty to get all", len(line), maxCommand))
 	}
+}
+
+// CheckFiles reports what is wrong with the files that cfg names, by key.
+func (cfg *CustomerConfig) CheckFiles(report func(key string, err error)) {
+	if _, err := cfg.roots(); err != nil {
+		report("ca_file", err)
+	}
+}
+
+// roots are the authorities that may certify the provider; nil: the system's.
+func (cfg *CustomerConfig) roots() (*x509.CertPool, error) {
+	if cfg.CAFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("no certificate in %s", cfg.CAFile)
+	}
+	return pool, nil
 }
 
 // check is CheckConfig as one error.

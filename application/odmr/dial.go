@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +45,7 @@ type Customer struct {
 
 	mu      sync.Mutex
 	known   *memory         // of the provider; nil: nothing is
+	last    Standing        // Last and what follows it
 	current *call           // under way: the provider takes one at a time
 	running context.Context // of Run: it does not run where this is nil or has ended
 }
@@ -74,6 +73,10 @@ type Progress struct {
 	Stage    Stage
 	Messages int   // on our disk
 	Octets   int64 // of message bodies, that of the message under way included
+
+	// What was waiting when the connection was turned, where the provider says so; 0: it does not. More may have come since.
+	Waited       int
+	WaitedOctets int64
 }
 
 // Report is what a call has brought.
@@ -101,7 +104,7 @@ func (c *Customer) init() {
 // Call fetches once. It returns when the provider takes its leave or goes quiet: all mail is here then. A session that lingers is left
 // to Run; where Run does not run it is ended. While a call is under way, Call sees that one through, and reports what came since.
 // progress may be nil and is called from the goroutine of Call. A nil error means that mail came or that the provider took its leave properly;
-// all others wrap one of ErrNoMail, ErrLater, ErrDenied, ErrRefused, ErrInsecure, ErrUnreachable, ErrInterrupted and ErrConfig, and the
+// all others wrap one of ErrNoMail, ErrLater, ErrUnable, ErrDenied, ErrRefused, ErrInsecure, ErrUnreachable, ErrInterrupted and ErrConfig, and the
 // smtp.Reply that was the cause. Mail counted in the Report is ours even when there is an error.
 func (c *Customer) Call(ctx context.Context, progress func(Progress)) (Report, error) {
 	return c.fetch(ctx, false, progress)
@@ -135,9 +138,9 @@ func (c *Customer) fetch(ctx context.Context, all bool, progress func(Progress))
 		report := a.since(k.sum())
 		report.Took = time.Since(start)
 		if progress != nil {
-			progress(Progress{Ended, report.Messages, report.Octets})
+			progress(Progress{Stage: Ended, Messages: report.Messages, Octets: report.Octets})
 		}
-		if errors.Is(err, errLingers) && report.Messages > 0 {
+		if errors.Is(err, ErrOpen) && report.Messages > 0 {
 			err = nil
 		}
 		return report, err
@@ -155,7 +158,7 @@ func (c *Customer) join(ctx context.Context, a *attendant) *call {
 		c.current.admit(a)
 		return c.current
 	}
-	k := &call{customer: c, cfg: c.Config, done: make(chan struct{}), attendants: map[*attendant]bool{}}
+	k := &call{customer: c, cfg: c.Config, began: time.Now(), done: make(chan struct{}), attendants: map[*attendant]bool{}}
 	k.report, k.all = Report{Provider: c.Config.Provider, Domains: c.Config.domains()}, a != nil && a.all
 	if c.running != nil && c.running.Err() == nil {
 		ctx, k.kept = c.running, true
@@ -279,6 +282,7 @@ func (k *call) answerTimeout() time.Duration { return cmp.Or(k.cfg.AnswerTimeout
 func (k *call) answered(ctx context.Context, client *smtp.Client, reply smtp.Reply) error {
 	switch {
 	case reply.Code/100 == 2:
+		k.promise(promised(reply))
 		return nil
 	case reply.Code == 453:
 		return k.leave(ctx, client, fmt.Errorf("%w: %w", ErrNoMail, reply))
@@ -336,8 +340,10 @@ func refused(err, permanent error) error {
 	switch {
 	case !errors.As(err, &reply):
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	case reply.Temporary():
+	case reply.Code == 450: // RFC 2645 §5.2.1
 		return fmt.Errorf("%w: %w", ErrLater, err)
+	case reply.Temporary():
+		return fmt.Errorf("%w: %w", ErrUnable, err)
 	}
 	return fmt.Errorf("%w: %w", permanent, err)
 }
@@ -365,16 +371,12 @@ func (k *call) tls() (*tls.Config, error) {
 	}
 	cfg.ServerName, _, _ = net.SplitHostPort(k.cfg.Provider)
 	cfg.ClientSessionCache = k.customer.resume
-	if k.cfg.CAFile == "" {
-		return cfg, nil
-	}
-	pem, err := os.ReadFile(k.cfg.CAFile)
+	roots, err := k.cfg.roots()
 	if err != nil {
 		return nil, fmt.Errorf("%w: ca_file: %w", ErrConfig, err)
 	}
-	cfg.RootCAs = x509.NewCertPool()
-	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%w: ca_file: no certificate in %s", ErrConfig, k.cfg.CAFile)
+	if roots != nil {
+		cfg.RootCAs = roots
 	}
 	return cfg, nil
 }

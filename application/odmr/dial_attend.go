@@ -52,15 +52,15 @@ func (k *call) dismiss(a *attendant) {
 	delete(k.attendants, a)
 }
 
-// errLingers says that there is nothing to wait for: what comes will come by itself.
-var errLingers = fmt.Errorf("%w: a session lingers, what comes will come by itself", ErrNoMail)
+// ErrOpen says that there is nothing to wait for: a session lingers, and what comes will come by itself. It is an ErrNoMail.
+var ErrOpen = fmt.Errorf("%w: a session is open, what comes will come by itself", ErrNoMail)
 
 // attend waits until the call has ended, or the provider has gone quiet. Then a call of nobody's is ended, one of Run's left alone.
 func (k *call) attend(ctx context.Context, a *attendant) error {
 	defer k.dismiss(a)
 	for quiet := a.came == Lingering; ; {
 		if quiet && k.kept {
-			return errLingers
+			return ErrOpen
 		}
 		if quiet {
 			k.cancel(errEnough)
@@ -90,7 +90,9 @@ func (k *call) deliver(a *attendant) (quiet bool) {
 	k.mu.Unlock()
 	for _, p := range steps {
 		if quiet = p.Stage == Lingering; a.progress != nil && p.Stage != Ended {
-			a.progress(Progress{p.Stage, p.Messages - a.before.Messages, p.Octets - a.before.Octets})
+			p.Messages, p.Octets = p.Messages-a.before.Messages, p.Octets-a.before.Octets
+			p.Waited, p.WaitedOctets = max(0, p.Waited-a.before.Messages), max(0, p.WaitedOctets-a.before.Octets)
+			a.progress(p)
 		}
 	}
 	return quiet

@@ -19,19 +19,22 @@ type call struct {
 	all      bool           // without bounds
 	kept     bool           // it belongs to Run and outlives who began it
 	cancel   context.CancelCauseFunc
-	last     atomic.Int64  // when the provider was last heard, in nanoseconds since 1970
+	last     atomic.Int64 // when the provider was last heard, in nanoseconds since 1970
+	began    time.Time
 	done     chan struct{} // closed at the end; err is valid then
 	err      error
 
-	mu         sync.Mutex
-	at         Stage
-	report     Report
-	partial    int64       // octets of the message under way
-	open       bool        // a message is under way, as far as the policy sees
-	turned     int64       // the customer's octets when the connection was turned
-	lull       *time.Timer // looks whether the provider has gone quiet; nil before the turn
-	quiet      time.Time   // when it first had
-	attendants map[*attendant]bool
+	mu           sync.Mutex
+	at           Stage
+	report       Report
+	waited       int // messages that the provider had for us
+	waitedOctets int64
+	partial      int64       // octets of the message under way
+	open         bool        // a message is under way, as far as the policy sees
+	turned       int64       // the customer's octets when the connection was turned
+	lull         *time.Timer // looks whether the provider has gone quiet; nil before the turn
+	quiet        time.Time   // when it first had
+	attendants   map[*attendant]bool
 }
 
 // see makes the call and tells of its end.
@@ -50,6 +53,7 @@ func (k *call) see(ctx context.Context) {
 	k.mu.Unlock()
 	k.tell(Ended)
 	k.cancel(nil)
+	c.note(k)
 	c.mu.Lock()
 	c.current = nil
 	c.mu.Unlock()
@@ -109,13 +113,20 @@ func (k *call) step(s Stage) {
 		k.lull.Reset(lull)
 	}
 	k.at = s
-	p := Progress{s, k.report.Messages, k.report.Octets + k.partial}
+	p := Progress{s, k.report.Messages, k.report.Octets + k.partial, k.waited, k.waitedOctets}
 	if k.watch != nil {
 		k.watch(p)
 	}
 	for a := range k.attendants {
 		a.add(p)
 	}
+}
+
+// promise notes what the provider has for us.
+func (k *call) promise(messages int, octets int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waited, k.waitedOctets = messages, octets
 }
 
 // sum is what the call has brought so far.

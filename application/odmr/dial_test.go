@@ -56,7 +56,7 @@ func (i *intake) Accept(_ context.Context, env *message.Envelope, body io.Reader
 func TestCustomer(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	ends := map[string]error{
-		"no": ErrNoMail, "later": ErrLater, "denied": ErrDenied, "refused": ErrRefused, "insecure": ErrInsecure,
+		"no": ErrNoMail, "later": ErrLater, "unable": ErrUnable, "denied": ErrDenied, "refused": ErrRefused, "insecure": ErrInsecure,
 		"unreachable": ErrUnreachable, "interrupted": ErrInterrupted,
 	}
 	well := map[string]bool{"no-mail-turned": true, "no-auth-no-tls": true}
@@ -81,7 +81,7 @@ func TestCustomer(t *testing.T) {
 		case well[name]:
 			want = nil
 		case name == "denied-454":
-			want = ErrLater
+			want = ErrUnable
 		case name == "behind-250":
 			want = ErrInterrupted
 		}

@@ -3,7 +3,9 @@ package odmr
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"time"
 
 	"bothy/application/directory"
@@ -48,6 +50,29 @@ func entitled(c directory.Customer, asked []string, now time.Time) (domains []st
 	return asked, nil
 }
 
+// turning is the reply that grants the turn. What waits is told in its text, for a customer that wants to show how far it is.
+func turning(messages int, octets int64) smtp.Reply {
+	r := replyTurn
+	if messages > 0 {
+		r.Text = fmt.Sprintf("%s: %d messages of %d octets wait", r.Text, messages, octets)
+	}
+	return r
+}
+
+// told is how turning says it.
+var told = regexp.MustCompile(`: (\d{1,9}) messages of (\d{1,18}) octets wait$`)
+
+// promised is what the reply to ATRN says that waits; zeros: it does not say.
+func promised(r smtp.Reply) (messages int, octets int64) {
+	m := told.FindStringSubmatch(r.Text)
+	if m == nil {
+		return 0, 0
+	}
+	messages, _ = strconv.Atoi(m[1]) // digits, few enough
+	octets, _ = strconv.ParseInt(m[2], 10, 64)
+	return messages, octets
+}
+
 // lane is where the mail of one held domain waits. ATRN may name any of an account's domains, so the domain is the unit.
 func lane(domain string) queue.Lane { return queue.Lane("odmr/" + domain) }
 
@@ -82,14 +107,15 @@ func verdict(r smtp.Reply, remote string, retry time.Time) queue.Verdict {
 
 // The ways a call ends without mail. What Call returns wraps one of them, and the provider's Reply if that was the cause.
 var (
-	ErrNoMail      = errors.New("odmr: no mail")                            // 453: all is well
-	ErrLater       = errors.New("odmr: the provider asks to call later")    // 4yz: 450, 451, 421
-	ErrDenied      = errors.New("odmr: the provider denied access")         // 530, 535 and other refusals of AUTH
-	ErrRefused     = errors.New("odmr: the provider refused the request")   // 5yz: it does not offer ATRN, or not like this
-	ErrInsecure    = errors.New("odmr: no trustworthy TLS to the provider") // it does not offer TLS, or its name is not certified
-	ErrUnreachable = errors.New("odmr: provider not reached")               // the network failed before the connection was turned
-	ErrInterrupted = errors.New("odmr: call interrupted")                   // the connection was lost after it was turned
-	ErrConfig      = errors.New("odmr: the configuration cannot be used")   // a file is missing, a value is wrong
+	ErrNoMail      = errors.New("odmr: no mail")                              // 453: all is well
+	ErrLater       = errors.New("odmr: the provider asks to call later")      // 450: called too soon, or a session of ours is open, or not our domains
+	ErrUnable      = errors.New("odmr: the provider is not able to, for now") // 451 and all other 4yz: the fault is there
+	ErrDenied      = errors.New("odmr: the provider denied access")           // 530, 535 and other refusals of AUTH
+	ErrRefused     = errors.New("odmr: the provider refused the request")     // 5yz: it does not offer ATRN, or not like this
+	ErrInsecure    = errors.New("odmr: no trustworthy TLS to the provider")   // it does not offer TLS, or its name is not certified
+	ErrUnreachable = errors.New("odmr: provider not reached")                 // the network failed before the connection was turned
+	ErrInterrupted = errors.New("odmr: call interrupted")                     // the connection was lost after it was turned
+	ErrConfig      = errors.New("odmr: the configuration cannot be used")     // a file is missing, a value is wrong
 )
 
 const (
@@ -108,6 +134,12 @@ func pause(err error, failures int, interval time.Duration) time.Duration {
 	case errors.Is(err, ErrUnreachable), errors.Is(err, ErrInterrupted):
 		first = min(soonest, interval)
 	case errors.Is(err, ErrLater):
+		if wait := wished(err); wait > 0 {
+			return min(wait, max(interval, longest))
+		}
+		first = briefly
+		most = max(interval, briefly)
+	case errors.Is(err, ErrUnable):
 		first = briefly
 		most = max(interval, briefly)
 	default: // a person must mend it
@@ -117,6 +149,23 @@ func pause(err error, failures int, interval time.Duration) time.Duration {
 		first *= 2
 	}
 	return min(first, most)
+}
+
+// wish is how a provider of ours says when to come back.
+var wish = regexp.MustCompile(`call again in (\d{1,6}) seconds`)
+
+// wished is when the provider wants to be called again; 0: it did not say. The second more is for the clocks' rounding.
+func wished(err error) time.Duration {
+	var reply smtp.Reply
+	if !errors.As(err, &reply) {
+		return 0
+	}
+	m := wish.FindStringSubmatch(reply.Text)
+	if m == nil {
+		return 0
+	}
+	seconds, _ := strconv.Atoi(m[1]) // digits, few enough
+	return time.Duration(seconds+1) * time.Second
 }
 
 // spread moves d by up to a tenth either way, so that customers that were cut off together do not call together. dice is in [0,1).

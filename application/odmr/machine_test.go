@@ -80,6 +80,11 @@ func TestPause(t *testing.T) {
 		{ErrLater, 1, ten, time.Minute},
 		{ErrLater, 2, 30 * time.Second, time.Minute},
 		{ErrLater, 99, ten, ten},
+		{fmt.Errorf("%w: %w", ErrLater, replyBusy), 5, ten, 61 * time.Second}, // as long as it wants, however often
+		{fmt.Errorf("%w: %w", ErrLater, smtp.Reply{Code: 450, Text: "call again in 999999 seconds"}), 1, ten, time.Hour},
+		{fmt.Errorf("%w: %w", ErrLater, replyForeign), 3, ten, 4 * time.Minute},
+		{fmt.Errorf("%w: %w", ErrUnable, replyUnable), 1, ten, time.Minute},
+		{ErrUnable, 99, ten, ten},
 		{ErrDenied, 1, ten, ten},
 		{ErrDenied, 2, ten, 20 * time.Minute},
 		{ErrInsecure, 99, ten, time.Hour},
@@ -91,5 +96,20 @@ func TestPause(t *testing.T) {
 	}
 	if a, b := spread(ten, 0), spread(ten, 0.999999); a != 9*time.Minute || b <= 10*time.Minute+59*time.Second || b > 11*time.Minute {
 		t.Error(a, b)
+	}
+}
+
+// TestPromise: what a provider says that waits is what its customer reads.
+func TestPromise(t *testing.T) {
+	for _, messages := range []int{0, 1, 999_999_999} {
+		octets := int64(messages) * 1_000_000_000
+		if m, o := promised(turning(messages, octets)); m != messages || o != octets {
+			t.Errorf("of %d messages of %d octets came %d of %d", messages, octets, m, o)
+		}
+	}
+	for _, text := range []string{"OK", ": 1 messages of -1 octets wait", ": 1 messages of 2 octets wait\nmore", ": 9999999999 messages of 1 octets wait"} {
+		if m, o := promised(smtp.Reply{Code: 250, Text: text}); m != 0 || o != 0 {
+			t.Errorf("%q is %d messages of %d octets", text, m, o)
+		}
 	}
 }

@@ -157,6 +157,7 @@ func (s *schedule) finish(ctx context.Context, k *call) {
 		wait = time.Duration(rand.Float64() * float64(rejoin))
 	}
 	s.next.Reset(wait)
+	s.customer.due(wait)
 	if s.again || s.customer.underWay() != nil { // a Call has begun another already
 		s.again = false
 		s.start(ctx)

@@ -111,3 +111,32 @@ func TestRunGivesUpADeadCall(t *testing.T) {
 		}
 	})
 }
+
+// TestStanding: the operator sees how the last call ended, how often in a row that was so, and when the next comes.
+func TestStanding(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &dials{start: time.Now()}
+		c := &Customer{Config: CustomerConfig{Provider: "provider.example:366", Username: "clinic", Password: "x"}, Dial: d.dial}
+		if s := c.Standing(); s.Stage != Ended || !s.LastEnd.IsZero() || !s.Next.IsZero() {
+			t.Errorf("before the first call: %+v", s)
+		}
+		defer run(c)()
+		time.Sleep(time.Minute)
+		s := c.Standing()
+		wait := s.Next.Sub(s.LastEnd)
+		if s.Stage != Ended || s.Failures != 3 || !errors.Is(s.LastErr, ErrUnreachable) || wait < 54*time.Second || wait > 66*time.Second || s.Account != "clinic" {
+			t.Errorf("after three calls: %+v, %v", s, wait)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		x := newExchange(t)
+		defer x.stop()
+		x.lingering(time.Hour)
+		c := x.customer()
+		defer run(c)()
+		time.Sleep(time.Minute)
+		if s := c.Standing(); s.Stage != Lingering || s.Messages == 0 || s.Octets == 0 || s.Began.IsZero() || !s.LastEnd.IsZero() || !s.Next.IsZero() {
+			t.Errorf("in a session that lingers: %+v", s)
+		}
+	})
+}

@@ -60,7 +60,10 @@ func (s *session) atrn(ctx context.Context, in *smtp.Session, arg string) (reply
 		return refusal, false
 	}
 	s.log.Info("call granted", "account", s.account, "peer", s.peer, "domains", s.domains, "mechanism", s.mechanism)
-	return replyTurn, true
+	if s.conn.TLS() == nil { // how much mail somebody gets is nobody else's business
+		return replyTurn, true
+	}
+	return turning(s.provider.waits(s.domains)), true
 }
 
 // grant decides an ATRN and takes the account's seat. Every error is a Reply.
@@ -143,6 +146,15 @@ func (p *Provider) gather(domains []string) bool {
 		p.Queue.Flush(func(l queue.Lane) bool { return deferred[l] })
 	}
 	return p.waiting(domains)
+}
+
+// waits counts what waits for the domains. A message for two of them counts twice.
+func (p *Provider) waits(domains []string) (messages int, octets int64) {
+	for _, d := range domains {
+		count := p.Queue.Lane(lane(d))
+		messages, octets = messages+count.Messages, octets+count.Octets
+	}
+	return messages, octets
 }
 
 // waiting reports whether mail is due for any of the domains.

@@ -44,6 +44,9 @@ type Store interface {
 	// Waiting counts the recipients of a lane that are due now and those in all, in constant time.
 	Waiting(lane Lane) (due, all int)
 
+	// Lane counts what waits in a lane, in constant time.
+	Lane(lane Lane) LaneCount
+
 	// Due returns a channel of lanes of one kind that have come to have due mail; a lane is sent at least once after the last
 	// Lease that returned nil. The channel is closed by stop.
 	Due(kind string) (lanes <-chan Lane, stop func())

@@ -52,7 +52,16 @@ func (c *confCheckCmd) Run(g *globals, std stdio) error {
 
 // unwritten are the passwords that `bothy init` left to be written. The server starts without: what it does for people here needs none.
 func unwritten(file string, cfg *site.Config) (errs config.Errors) {
-	for _, p := range []struct{ key, password string }{{"fetch.password", cfg.Fetch.Password}, {"relay.password", cfg.Relay.Password}} {
+	type secret struct{ key, password string }
+	all := []secret{}
+	for i, fetch := range cfg.Fetch {
+		key := "fetch.password"
+		if len(cfg.Fetch) > 1 {
+			key = fmt.Sprintf("fetch[%d].password", i+1)
+		}
+		all = append(all, secret{key, fetch.Password})
+	}
+	for _, p := range append(all, secret{"relay.password", cfg.Relay.Password}) {
 		if p.password == placeholder {
 			errs = append(errs, &config.Error{
 				File: file, Key: p.key, Text: "still the text that `bothy init` wrote",

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	site "bothy"
@@ -14,39 +17,48 @@ import (
 
 // fetchCmd makes the server call its provider now.
 type fetchCmd struct {
-	JSON  bool `help:"Print each step as JSON, one object a line."`
-	Quiet bool `short:"q" help:"Print nothing but errors."`
+	Provider []string `arg:"" optional:"" help:"Host of a provider; without it all are called, at once."`
+	JSON     bool     `help:"Print each step as JSON, one object a line."`
+	Quiet    bool     `short:"q" help:"Print nothing but errors."`
 }
 
 func (fetchCmd) Help() string {
-	return `Waits for the end of the call and shows how it goes.
+	return `Waits for the end of the call and shows how it goes. Where a session is open already, in which mail comes by itself, it says so.
 
 Exit codes:
 
-    0  mail was fetched
+    0  mail was fetched, or a session is open and nothing waits
     1  failed: the server is not running, or a cause not named here
     2  wrong usage
-    3  there was no mail
-    4  the provider refuses, or asks to call later
-    5  the provider did not take our login, or cannot be trusted
+    3  there was no mail (453)
+    4  the provider refuses, or wants to be called later (450; 5yz)
+    5  the provider did not take our login (530, 535), or cannot be trusted
     6  the network: not reached, or the call was interrupted
+    7  the provider is not able to, for now (451, 421)
+
+Of several providers the first that failed counts, then 0, then 3.
 
 Examples:
 
-    bothy fetch || [ $? -eq 3 ]`
+    bothy fetch || [ $? -eq 3 ]
+    bothy fetch provider.example`
 }
 
 // outcomes are the exit codes of what a call has come to; all others are exitFailed.
 var outcomes = map[site.FetchOutcome]int{
 	site.Fetched:     0,
-	site.NoMail:      3,
+	site.Open:        0,
+	site.NoMail:      exitNoMail,
 	site.Later:       4,
 	site.Refused:     4,
 	site.Denied:      5,
 	site.Insecure:    5,
 	site.Unreachable: 6,
 	site.Interrupted: 6,
+	site.Unable:      7,
 }
+
+const exitNoMail = 3
 
 func (c *fetchCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	client, err := g.client()
@@ -55,31 +67,63 @@ func (c *fetchCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	}
 	defer client.Close()
 	show := c.display(std)
-	var last site.FetchEvent
-	err = client.Stream(ctx, http.MethodPost, "/v1/fetch", struct{}{}, func(raw json.RawMessage) error {
-		last = site.FetchEvent{}
-		if err := json.Unmarshal(raw, &last); err != nil {
+	var ends []site.FetchEvent
+	err = client.Stream(ctx, http.MethodPost, "/v1/fetch", site.FetchRequest{Providers: c.Provider}, func(raw json.RawMessage) error {
+		e := site.FetchEvent{}
+		if err := json.Unmarshal(raw, &e); err != nil {
 			return err
 		}
-		return show(last, raw)
+		if e.Done {
+			ends = append(ends, e)
+		}
+		return show(e, raw)
 	})
 	switch {
 	case err != nil:
 		return err
-	case !last.Done:
+	case len(ends) == 0:
 		return errors.New("the server ended the call without saying how")
 	}
-	code, known := outcomes[last.Outcome]
-	if !known {
-		code = exitFailed
+	return verdict(ends)
+}
+
+// verdict is the exit of what all calls have come to: the first failure, else 0 if there was anything to fetch anywhere.
+func verdict(ends []site.FetchEvent) error {
+	code := exitNoMail
+	var errs []string
+	for _, e := range ends {
+		own, known := outcomes[e.Outcome]
+		switch {
+		case !known:
+			own = exitFailed
+		case own == 0 && code == exitNoMail:
+			code = 0
+			continue
+		case own == 0, own == exitNoMail:
+			continue
+		}
+		if code == 0 || code == exitNoMail {
+			code = own
+		}
+		if e.Error != "" {
+			errs = append(errs, of(e, len(ends) > 1)+printable(e.Error))
+		}
 	}
 	switch {
 	case code == 0:
 		return nil
-	case last.Error != "" && last.Outcome != site.NoMail:
-		return exit{code, errors.New(printable(last.Error))}
+	case len(errs) > 0:
+		return exit{code, errors.New(strings.Join(errs, "\nbothy: "))}
 	}
 	return exit{code, nil}
+}
+
+// of names the provider, where there are several.
+func of(e site.FetchEvent, several bool) string {
+	if !several {
+		return ""
+	}
+	return printable(e.Provider) + ": "
 }
 
 // display returns what shows the steps: a line that changes on a terminal, a line for each stage elsewhere.
@@ -94,32 +138,62 @@ func (c *fetchCmd) display(std stdio) func(site.FetchEvent, json.RawMessage) err
 		return func(site.FetchEvent, json.RawMessage) error { return nil }
 	}
 	tty, _ := std.out.(*os.File)
-	live := tty != nil && isTerminal(tty)
-	began, stage := time.Now(), ""
-	return func(e site.FetchEvent, _ json.RawMessage) error {
-		var err error
-		switch {
-		case e.Done:
-			if live {
-				fmt.Fprint(std.out, "\r\x1b[K")
-			}
-			_, err = fmt.Fprintln(std.out, summary(e))
-		case live:
-			_, err = fmt.Fprintf(std.out, "\r\x1b[K%s", progress(e, time.Since(began)))
-		case e.Stage != stage:
-			_, err = fmt.Fprintln(std.out, printable(e.Stage))
-		}
-		stage = e.Stage
-		return err
-	}
+	s := &fetching{out: std.out, live: tty != nil && isTerminal(tty), stages: map[string]string{}, turned: map[string]time.Time{}}
+	return func(e site.FetchEvent, _ json.RawMessage) error { return s.show(e, time.Now()) }
 }
 
-// progress is one step: "receiving: 12 messages, 3.4 MB, 56 kB/s".
+// fetching shows the calls to one provider or several.
+type fetching struct {
+	out    io.Writer
+	live   bool                 // a terminal
+	stages map[string]string    // of each provider
+	turned map[string]time.Time // when mail began to come
+}
+
+func (s *fetching) show(e site.FetchEvent, now time.Time) (err error) {
+	last := s.stages[e.Provider]
+	s.stages[e.Provider] = e.Stage
+	if s.turned[e.Provider].IsZero() && (e.Waited > 0 || e.Octets > 0) {
+		s.turned[e.Provider] = now
+	}
+	whose := of(e, len(s.stages) > 1)
+	switch {
+	case e.Done:
+		if s.live {
+			fmt.Fprint(s.out, "\r\x1b[K")
+		}
+		_, err = fmt.Fprintln(s.out, whose+summary(e))
+	case s.live:
+		_, err = fmt.Fprintf(s.out, "\r\x1b[K%s", whose+progress(e, now.Sub(cmp.Or(s.turned[e.Provider], now))))
+	case e.Stage != last:
+		_, err = fmt.Fprintln(s.out, whose+printable(e.Stage))
+	}
+	return err
+}
+
+// progress is one step: "receiving: 12 of 40 messages, 3.4 of 9.8 MB, 56 kB/s, 1m54s left".
 func progress(e site.FetchEvent, took time.Duration) string {
 	if e.Messages == 0 && e.Octets == 0 {
 		return printable(e.Stage)
 	}
-	return fmt.Sprintf("%s: %s, %s", printable(e.Stage), plural(e.Messages, "message"), rate(e.Octets, took))
+	count := plural(e.Messages, "message")
+	if e.Waited > e.Messages {
+		count = fmt.Sprintf("%d of %s", e.Messages, plural(e.Waited, "message"))
+	}
+	text := printable(e.Stage) + ": " + count + ", " + octets(e.Octets)
+	left := e.WaitedOctets - e.Octets
+	if left > 0 {
+		text += " of " + octets(e.WaitedOctets)
+	}
+	if took < time.Second { // too early to tell
+		return text
+	}
+	speed := float64(e.Octets) / took.Seconds()
+	text += ", " + octets(int64(speed)) + "/s"
+	if left > 0 && speed > 0 {
+		text += ", " + age(time.Duration(float64(left)/speed*float64(time.Second))) + " left"
+	}
+	return text
 }
 
 // summary is how the call ended.
@@ -127,6 +201,8 @@ func summary(e site.FetchEvent) string {
 	switch {
 	case e.Outcome == site.NoMail:
 		return "There was no mail."
+	case e.Outcome == site.Open:
+		return "A session is open: mail comes by itself, and nothing waits."
 	case e.Messages == 0 && e.Octets == 0:
 		return "The call failed: " + printable(string(e.Outcome))
 	}

@@ -116,12 +116,12 @@ func (c *initCmd) values() config.Values {
 	}
 	password := cmp.Or(c.PasswordFile, defaultPassword)
 	v["pop3.listen"], v["pop3.listen_tls"] = []string{":110"}, []string{":995"} // RFC 1939 §3, RFC 8314 §3.1
+	calling := c.Provider + ":366"                                              // RFC 2645 §4
+	fetch := config.Values{"provider": calling, "domains": c.Domain, "username": c.Account, "password_file": password}
 	if c.CAFile != "" {
-		v["fetch.ca_file"], v["relay.ca_file"] = c.CAFile, c.CAFile
+		fetch["ca_file"], v["relay.ca_file"] = c.CAFile, c.CAFile
 	}
-	calling := c.Provider + ":366" // RFC 2645 §4
-	v["fetch.provider"], v["fetch.domains"] = calling, c.Domain
-	v["fetch.username"], v["fetch.password_file"] = c.Account, password
+	v["fetch"] = []config.Values{fetch}
 	v["route.smarthost"] = c.Provider + ":587" // RFC 6409 §3.1
 	v["relay.username"], v["relay.password_file"] = c.Account, password
 	v["link.source"], v["link.address"] = "probe", calling

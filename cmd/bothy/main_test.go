@@ -175,8 +175,8 @@ func TestInit(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := inSite(t)
-	if cfg.Hostname != "mail.clinic.example" || cfg.Fetch.Provider != "provider.example:366" || cfg.Fetch.Username != "clinic" ||
-		cfg.Fetch.Password != placeholder || cfg.Route.Smarthost != "provider.example:587" || len(cfg.SMTP.Listen) != 0 {
+	if cfg.Hostname != "mail.clinic.example" || cfg.Fetch[0].Provider != "provider.example:366" || cfg.Fetch[0].Username != "clinic" ||
+		cfg.Fetch[0].Password != placeholder || cfg.Route.Smarthost != "provider.example:587" || len(cfg.SMTP.Listen) != 0 {
 		t.Errorf("site: %+v", cfg)
 	}
 	r := bothy(t, "", "init", "--role", "site", "--domain", "x.example", "--provider", "y.example")
@@ -192,7 +192,7 @@ func TestInit(t *testing.T) {
 	if err := config.Load("p/provider.toml", &provider); err != nil {
 		t.Fatal(err)
 	}
-	if provider.SMTP.Listen[0] != ":25" || provider.ODMR.Listen[0] != ":366" || provider.Fetch.Provider != "" {
+	if provider.SMTP.Listen[0] != ":25" || provider.ODMR.Listen[0] != ":366" || len(provider.Fetch) > 0 {
 		t.Errorf("provider: %+v", provider)
 	}
 	r = bothy(t, "", "-c", "p/provider.toml", "init", "--role", "provider", "--hostname", "new.example", "--force")

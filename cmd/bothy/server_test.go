@@ -131,12 +131,21 @@ func TestStatus(t *testing.T) {
 				Ports: site.Ports{"submission": {"127.0.0.1:587"}, "pop3s": {"127.0.0.1:995"}},
 				Lanes: []queue.LaneCount{{Lane: "smarthost/provider", Due: 0, Waiting: 12, Octets: 48_000, Oldest: now.Add(-3 * time.Hour), Paused: true}},
 				Free:  5_000_000, Full: true,
+				Providers: []site.ProviderStatus{
+					{Provider: "a.example:366", Stage: "lingering", Since: now.Add(-2 * time.Hour), Messages: 3, Octets: 4000, LastCall: now.Add(-2 * time.Hour), Outcome: site.NoMail},
+					{Provider: "b.example:366", Stage: "ended", LastCall: now.Add(-time.Minute), Outcome: site.Unable, Error: "451 no", Failures: 3, NextCall: now.Add(4*time.Minute + time.Second/2)},
+					{Provider: "c.example:366", Stage: "ended"},
+				},
 			}, nil
 		})
 	})
 	r := bothy(t, "", "status")
 	want := "server      mail.clinic.example, v1, since 1d1h\nlink        up since 1m30s: always\npop3s       127.0.0.1:995\nsubmission  127.0.0.1:587\n" +
 		"disk full: new mail is refused until there is room, 5.0 MB free\n\n" +
+		"PROVIDER       NOW                                     LAST CALL                          NEXT CALL\n" +
+		"a.example:366  lingering for 2h0m, 3 messages, 4.0 kB  2h0m ago: no mail                  -\n" +
+		"b.example:366  -                                       1m0s ago: unable, 3 times: 451 no  in 4m0s\n" +
+		"c.example:366  -                                       never                              -\n\n" +
 		"LANE                DUE  WAITING  SIZE   OLDEST\nsmarthost/provider  0    12       48 kB  3h0m    paused\n"
 	if r.code != 0 || r.out != want {
 		t.Errorf("got\n%swant\n%s%s", r.out, want, r.err)
@@ -149,8 +158,10 @@ func TestStatus(t *testing.T) {
 func TestFetch(t *testing.T) {
 	cfg := inSite(t)
 	var events []site.FetchEvent
+	var asked []string
 	answering(t, cfg, func(s *admin.Server) {
-		admin.HandleStream(s, http.MethodPost, "/v1/fetch", func(_ context.Context, _ struct{}, send func(site.FetchEvent) error) error {
+		admin.HandleStream(s, http.MethodPost, "/v1/fetch", func(_ context.Context, q site.FetchRequest, send func(site.FetchEvent) error) error {
+			asked = q.Providers
 			if events == nil {
 				return &admin.Error{Status: http.StatusConflict, Text: "this site has no provider to call", Hint: "set fetch.provider"}
 			}
@@ -182,6 +193,22 @@ func TestFetch(t *testing.T) {
 		{last(site.NoMail, "odmr: no mail"), "dialing\nThere was no mail.\n", "", 3},
 		{last(site.Later, "450 too soon"), "dialing\nThe call failed: later\n", "bothy: 450 too soon\n", 4},
 		{last(site.Denied, "535 no"), "dialing\nThe call failed: denied\n", "bothy: 535 no\n", 5},
+		{last(site.Unable, "451 no"), "dialing\nThe call failed: unable\n", "bothy: 451 no\n", 7},
+		{last(site.Open, "odmr: no mail: a session is open"), "dialing\nA session is open: mail comes by itself, and nothing waits.\n", "", 0},
+		{
+			[]site.FetchEvent{
+				{Provider: "a:366", Stage: "dialing"},
+				{Provider: "b:366", Stage: "dialing"},
+				{Provider: "b:366", Stage: "ended", Done: true, Outcome: site.Unreachable, Error: "no route"},
+				{Provider: "a:366", Stage: "ended", Done: true, Messages: 1, Octets: 1000, Outcome: site.Fetched, Seconds: 1},
+			}, "dialing\nb:366: dialing\nb:366: The call failed: unreachable\na:366: Fetched 1 message, 1.0 kB, 1.0 kB/s, in 1.0s\n", "bothy: b:366: no route\n", 6,
+		},
+		{
+			[]site.FetchEvent{
+				{Provider: "a:366", Stage: "ended", Done: true, Outcome: site.NoMail, Error: "453"},
+				{Provider: "b:366", Stage: "ended", Done: true, Outcome: site.Open, Error: "open"},
+			}, "There was no mail.\nb:366: A session is open: mail comes by itself, and nothing waits.\n", "", 0,
+		},
 		{last(site.Unreachable, "refused"), "dialing\nThe call failed: unreachable\n", "bothy: refused\n", 6},
 		{last(site.Failed, "disk"), "dialing\nThe call failed: failed\n", "bothy: disk\n", 1},
 		{[]site.FetchEvent{{Stage: "dialing"}}, "dialing\n", "bothy: the server ended the call without saying how\n", 1},
@@ -195,10 +222,35 @@ func TestFetch(t *testing.T) {
 	if r := bothy(t, "", "fetch", "--quiet"); r.out != "" || r.code != 3 {
 		t.Errorf("quiet: %+v", r)
 	}
-	r := bothy(t, "", "fetch", "--json")
+	r := bothy(t, "", "fetch", "--json", "provider.example")
+	if len(asked) != 1 || asked[0] != "provider.example" {
+		t.Errorf("asked for %q", asked)
+	}
 	for line := range strings.Lines(r.out) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("json: %s", line)
+		}
+	}
+}
+
+// On a terminal a line shows how far a call is, and when it will be over where the provider has told how much waits.
+func TestFetchProgress(t *testing.T) {
+	for _, tt := range []struct {
+		e    site.FetchEvent
+		took time.Duration
+		want string
+	}{
+		{site.FetchEvent{Stage: "asking"}, time.Minute, "asking"},
+		{site.FetchEvent{Stage: "receiving", Messages: 1, Octets: 5000}, 0, "receiving: 1 message, 5.0 kB"},
+		{site.FetchEvent{Stage: "receiving", Messages: 2, Octets: 50_000}, 2 * time.Second, "receiving: 2 messages, 50 kB, 25 kB/s"},
+		{
+			site.FetchEvent{Stage: "receiving", Messages: 12, Octets: 3_400_000, Waited: 40, WaitedOctets: 9_800_000},
+			time.Minute, "receiving: 12 of 40 messages, 3.4 MB of 9.8 MB, 57 kB/s, 1m52s left",
+		},
+		{site.FetchEvent{Stage: "receiving", Messages: 41, Octets: 9_900_000, Waited: 40, WaitedOctets: 9_800_000}, time.Minute, "receiving: 41 messages, 9.9 MB, 165 kB/s"},
+	} {
+		if got := progress(tt.e, tt.took); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}
 }

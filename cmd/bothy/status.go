@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -19,7 +20,7 @@ type statusCmd struct {
 }
 
 func (statusCmd) Help() string {
-	return `Shows the link, the open ports and how much waits in each lane: so many recipients, DUE of them may go now, SIZE of their messages
+	return `Shows the link, the open ports, how it stands with the providers that are called, and how much waits in each lane: so many recipients, DUE of them may go now, SIZE of their messages
 together, and how long the OLDEST has waited.
 
 Exit codes: 0 the server answers, 1 it does not.
@@ -62,6 +63,9 @@ func (c *statusCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	for _, d := range s.Damaged {
 		fmt.Fprintln(std.out, "damaged:", printable(d))
 	}
+	if err := showProviders(std.out, s.Providers, now); err != nil {
+		return err
+	}
 	if len(s.Lanes) == 0 {
 		_, err = fmt.Fprintln(std.out, "\nNothing waits.")
 		return err
@@ -80,4 +84,55 @@ func (c *statusCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		rows = append(rows, []string{string(l.Lane), fmt.Sprint(l.Due), fmt.Sprint(l.Waiting), octets(l.Octets), oldest, mark})
 	}
 	return printTable(std.out, rows)
+}
+
+// showProviders tells how this site stands with the providers that it calls.
+func showProviders(w io.Writer, providers []site.ProviderStatus, now time.Time) error {
+	if len(providers) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w)
+	rows := [][]string{{"PROVIDER", "NOW", "LAST CALL", "NEXT CALL"}}
+	for _, p := range providers {
+		rows = append(rows, []string{p.Provider, underWay(p, now), lastCall(p, now), nextCall(p, now)})
+	}
+	return printTable(w, rows)
+}
+
+// underWay is what the call that is under way is at.
+func underWay(p site.ProviderStatus, now time.Time) string {
+	switch {
+	case p.Since.IsZero():
+		return "-"
+	case p.Messages == 0:
+		return p.Stage + " for " + age(now.Sub(p.Since))
+	}
+	return fmt.Sprintf("%s for %s, %s, %s", p.Stage, age(now.Sub(p.Since)), plural(p.Messages, "message"), octets(p.Octets))
+}
+
+// lastCall is how the last call ended, and how often that was so.
+func lastCall(p site.ProviderStatus, now time.Time) string {
+	if p.LastCall.IsZero() {
+		return "never"
+	}
+	text := fmt.Sprintf("%s ago: %s", age(now.Sub(p.LastCall)), p.Outcome)
+	switch {
+	case p.Failures > 1:
+		text = fmt.Sprintf("%s, %d times: %s", text, p.Failures, p.Error)
+	case p.Failures == 1:
+		text += ": " + p.Error
+	case p.Brought > 0:
+		text += " " + plural(p.Brought, "message")
+	}
+	return text
+}
+
+func nextCall(p site.ProviderStatus, now time.Time) string {
+	switch {
+	case p.NextCall.IsZero():
+		return "-"
+	case p.NextCall.Before(now):
+		return "when the link is up"
+	}
+	return "in " + age(p.NextCall.Sub(now))
 }

@@ -175,6 +175,21 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// TestListOfOne: a list of one table may be written as that table, and what is wrong in it is called as it is written.
+func TestListOfOne(t *testing.T) {
+	var got house
+	if _, err := load("f", []byte("hostname = 'h'\n[customer]\nname = 'clinic'\ndomains = ['clinic.example']\n"), &got, secrets{}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []customer{{"clinic", []string{"clinic.example"}, 0}}; !reflect.DeepEqual(got.Customer, want) {
+		t.Errorf("%+v", got.Customer)
+	}
+	_, err := load("f", []byte("hostname = 'h'\n[customer]\nname = 1\n"), &got, secrets{})
+	if err == nil || !strings.Contains(err.Error(), "f:3:8: customer.name: wants text") {
+		t.Error(err)
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	var got house
 	if _, err := load("bothy.toml", []byte("hostname = 'h'"), &got, secrets{}); err != nil {

@@ -118,12 +118,19 @@ func (d *decoder) value(k *key, v reflect.Value, n *node, at string) {
 	}
 }
 
+// list fills a list. [x] in place of [[x]] is a list of one table.
 func (d *decoder) list(k *key, v reflect.Value, n *node, at string) {
+	e := k.element()
+	if n.kind == table && shapeOf(e.typ) == section {
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		d.value(e, v.Index(0), n, at)
+		d.bounds(k, v, n, at)
+		return
+	}
 	if n.kind != list {
 		d.notList(k, n, at)
 		return
 	}
-	e := k.element()
 	s := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
 	for i, item := range n.items {
 		d.value(e, s.Index(i), item, fmt.Sprintf("%s[%d]", at, i+1))
@@ -134,11 +141,7 @@ func (d *decoder) list(k *key, v reflect.Value, n *node, at string) {
 
 func (d *decoder) notList(k *key, n *node, at string) {
 	hint := ""
-	if e := k.element(); shapeOf(e.typ) == section {
-		if n.kind == table {
-			hint = "write [[" + at + "]] for each"
-		}
-	} else if slices.Contains(e.form().kinds, n.kind) {
+	if e := k.element(); shapeOf(e.typ) != section && slices.Contains(e.form().kinds, n.kind) {
 		hint = "put it in brackets: [" + n.literal() + "]"
 	}
 	d.fail(n.at, at, "wants "+k.wants()+", not "+k.shown(n), hint)
