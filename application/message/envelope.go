@@ -36,6 +36,9 @@ type Envelope struct {
 	Solicit     string // SOLICIT=, then the keywords of the field Solicitation, if it has one (RFC 3865 §2.7)
 	TLSOptional bool   // TLS-Required: No (RFC 8689 §3); RequireTLS is the stronger
 
+	Transaction Transaction // what its client may come back for (RFC 1845 §3)
+	Tracking    Tracking    // MTRK= (RFC 3885 §3.1)
+
 	// What an Acceptor uses and the queue does not keep.
 	Client netip.Addr // the SMTP client that brought it; the zero Addr if the connection had none
 	Helo   string     // what that called itself
@@ -44,7 +47,7 @@ type Envelope struct {
 
 // Clone returns a copy that shares nothing with e.
 func (e Envelope) Clone() Envelope {
-	e.Recipients = slices.Clone(e.Recipients)
+	e.Recipients, e.Transaction.To = slices.Clone(e.Recipients), slices.Clone(e.Transaction.To)
 	return e
 }
 
@@ -60,6 +63,13 @@ type Deadline struct {
 	At     time.Time // UTC, whole seconds
 	Return bool      // by-mode "R": if it is late it goes back; else "N": it is delivered all the same and the sender is told
 	Trace  bool      // by-trace "T": the sender is told of every relay
+}
+
+// Tracking is the MTRK parameter of MAIL: what was asked for by somebody who wants to query what became of the message (RFC 3885 §3.1). The
+// zero Tracking asks for nothing.
+type Tracking struct {
+	Certifier string    // the SHA-1 of the sender's secret, 20 octets
+	Until     time.Time // how long the answer is to be kept; UTC, whole seconds
 }
 
 // BodyType is the BODY parameter of MAIL.

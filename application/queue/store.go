@@ -34,6 +34,7 @@ type Spool struct {
 	mu      sync.Mutex
 	index   *index
 	fence   uint64
+	asked   memory
 	planned int64    // when Run means to look again, milliseconds since 1970
 	unsaved [][]byte // records for which the disk had no room, in order; no later one overtakes them
 	reap    []reaped // bodies to remove

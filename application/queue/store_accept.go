@@ -156,6 +156,7 @@ func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 		}
 	}
 	s.index.add(e, lanes, now, s.o.terms())
+	s.remember(r, p)
 	if p.Segment > s.newest {
 		s.newest, s.turned = p.Segment, true
 		s.poke()

@@ -34,7 +34,7 @@ var errBusy = errors.New("queue: a commit is under way in the oldest segment")
 // compact empties the oldest segment and drops it. Only the oldest can go: whatever a record in it settles was accepted in it
 // or before, so no settlement is forgotten while the message is still on the disk.
 //
-//  1. every live message in it is appended anew, with the state of its recipients
+//  1. every live message in it is appended anew, with the state of its recipients, and what was accepted for clients who may ask again
 //  2. the log is synced, and the index points to the new records
 //  3. the segment is dropped, and the directory synced before any other goes
 func (s *Spool) compact() error {
@@ -54,6 +54,9 @@ func (s *Spool) compact() error {
 	})
 	if err == nil {
 		err = s.moveClocks()
+	}
+	if err == nil {
+		err = s.moveAsked(segments[0])
 	}
 	for _, m := range all { // what was moved was moved, whatever happened then
 		if werr := m.to.Wait(); werr != nil {
@@ -86,7 +89,7 @@ func (x *index) relocate(m moved) {
 
 // moveRecord appends anew the message in a record, if that is where it lives.
 func (s *Spool) moveRecord(p wal.Position, b []byte) (*moved, error) {
-	if len(b) == 0 || b[0] == kindClock {
+	if len(b) == 0 || b[0] == kindClock || b[0] == kindAsked {
 		return nil, nil
 	}
 	r, body, err := parseMessage(b)

@@ -60,6 +60,14 @@ func (s *Spool) replay(p wal.Position, b []byte, length int) {
 		if spans, err = parseClock(b); err == nil {
 			s.replayClock(spans)
 		}
+	case b[0] == kindAsked:
+		var all []*asked
+		if all, err = parseAsked(b); err == nil {
+			for _, a := range all {
+				a.segment = p.Segment
+				s.asked.add(a)
+			}
+		}
 	default:
 		err = errRecord
 	}

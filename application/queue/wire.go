@@ -20,6 +20,7 @@ const (
 	kindMessage = 'M' // a message: new, or moved with the state of its recipients; the rest is its body, or what stands before the one in a file
 	kindUpdate  = 'U' // what became of recipients, and perhaps a notice; the rest is the notice's body
 	kindClock   = 'C' // when the clocks of kinds of lane stood still
+	kindAsked   = 'T' // transactions that their clients may still ask for, and whose messages have no record any more
 )
 
 // Tags of a kindMessage.
@@ -49,6 +50,9 @@ const (
 	tagUnverified
 	tagSolicit
 	tagTLSOptional
+	tagTransaction
+	tagCertifier
+	tagTrackUntil // seconds since 1970
 )
 
 const priorityBase = 10 // makes a priority of RFC 6710 §5 positive
@@ -232,7 +236,12 @@ func (r *record) appendWishes(b []byte) []byte {
 	b = appendUint(b, tagHoldUntil, seconds(r.HoldUntil))
 	b = appendUint(b, tagHoldFor, uint64(max(r.HoldFor, 0)/time.Second))
 	b = appendString(b, tagSolicit, r.Solicit)
-	return appendBool(b, tagTLSOptional, r.TLSOptional)
+	b = appendBool(b, tagTLSOptional, r.TLSOptional)
+	if !r.Transaction.Key.IsZero() {
+		b = appendNested(b, tagTransaction, func(b []byte) []byte { return appendTransaction(b, &r.Transaction) })
+	}
+	b = appendString(b, tagCertifier, r.Tracking.Certifier)
+	return appendUint(b, tagTrackUntil, seconds(r.Tracking.Until))
 }
 
 // seconds is t since 1970; 0 for the zero time, 1 for any before.
@@ -438,6 +447,13 @@ func (r *record) setWish(f field) (err error) {
 	case tagTLSOptional:
 		v, err = f.uint(1)
 		r.TLSOptional = v != 0
+	case tagTransaction:
+		r.Transaction, err = parseTransaction(f.value)
+	case tagCertifier:
+		r.Tracking.Certifier = string(f.value)
+	case tagTrackUntil:
+		v, err = f.uint(math.MaxInt64)
+		r.Tracking.Until = time.Unix(int64(v), 0).UTC()
 	}
 	return err
 }

@@ -43,6 +43,13 @@ func randomRecord(dice *rand.Rand) *record {
 	r.DeliverBy = message.Deadline{At: moment(), Return: dice.IntN(2) == 0, Trace: dice.IntN(2) == 0}
 	r.Solicit, r.TLSOptional = text(1000), dice.IntN(2) == 0
 	r.HoldUntil, r.HoldFor = moment(), time.Duration(dice.IntN(1_000_000_000))*time.Second
+	r.Tracking = message.Tracking{Certifier: text(20), Until: moment()}
+	if dice.IntN(2) == 0 {
+		r.Transaction = message.Transaction{Key: message.NewTransactionKey(text(80)), Size: number(math.MaxInt64)}
+		for range dice.IntN(5) {
+			r.Transaction.To = append(r.Transaction.To, dice.Uint64())
+		}
+	}
 	var n uint32
 	for range dice.IntN(20) {
 		r.Recipients = append(r.Recipients, message.Recipient{
@@ -173,4 +180,21 @@ func equalRecords(a, b *record) bool {
 		l.remote = l.remote[:min(len(l.remote), maxReplyText)]
 	}
 	return reflect.DeepEqual(a, b)
+}
+
+func TestAskedRoundTrip(t *testing.T) {
+	want := []*asked{
+		{Transaction: message.Transaction{Key: message.NewTransactionKey("a", "b"), Size: 20_000_000, To: []uint64{1, math.MaxUint64}}, id: message.ID{1}, at: 5},
+		{Transaction: message.Transaction{Key: message.NewTransactionKey("ab")}, id: message.ID{2}, at: math.MaxInt64},
+	}
+	b := appendAsked(nil, want)
+	got, err := parseAsked(b)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("%v\ngot  %+v\nwant %+v", err, got, want)
+	}
+	for cut := range b {
+		if _, err := parseAsked(b[:cut]); err == nil {
+			t.Fatalf("a record cut at %d of %d octets was read", cut, len(b))
+		}
+	}
 }

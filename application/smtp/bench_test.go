@@ -82,7 +82,7 @@ func BenchmarkSendMany(b *testing.B) {
 			b.ResetTimer()
 			err := c.SendMany(b.Context(), func(yield func(Outgoing) bool) {
 				for range b.N {
-					if !yield(Outgoing{env, bytes.NewReader(text), int64(len(text)), func(r []Reply) { taken += r[0].Code / 250 }}) {
+					if !yield(Outgoing{Envelope: env, Body: bytes.NewReader(text), Size: int64(len(text)), Done: func(r []Reply) { taken += r[0].Code / 250 }}) {
 						return
 					}
 				}

@@ -21,6 +21,11 @@ type Outgoing struct {
 	Body     io.Reader // read by another goroutine than the caller's, until Done
 	Size     int64
 	Done     func(replies []Reply) // told once, on the caller's goroutine, in the order of the messages
+
+	// TransID names the transaction for a peer that offers CHECKPOINT, see TransID: it goes on where a connection broke, and does not take a
+	// message twice whose reply was lost (RFC 1845). The same name means the same text, to the octet. A recipient who gets NotOfTransaction
+	// needs another. Empty: none.
+	TransID string
 }
 
 // SendMany transfers messages one behind the other without a wait in between: MAIL follows the end of the text before it in the same
@@ -97,7 +102,7 @@ func (v *convoy) speak() {
 
 // join puts a message on its way and returns when there is room for another.
 func (v *convoy) join(ctx context.Context, m Outgoing) error {
-	t := newTransfer(v.c, m.Envelope, m.Body, m.Size)
+	t := newTransfer(v.c, m)
 	t.convoy = v.turns
 	v.line = append(v.line, &underWay{transfer: t, done: m.Done})
 	if ctx.Err() != nil {

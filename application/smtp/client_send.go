@@ -29,8 +29,13 @@ var blocks = sync.Pool{New: func() any { return new([3*blockSize + 64]byte) }}
 // (RFC 1047). body is read once; size is its exact number of octets. If body fails or is of another size, the connection
 // is closed, so that no part of it can be taken for a message.
 func (c *Client) Send(ctx context.Context, env *message.Envelope, body io.Reader, size int64) (replies []Reply, err error) {
-	t := newTransfer(c, env, body, size)
-	if err := c.inStep(); err != nil || len(env.Recipients) == 0 {
+	return c.Transfer(ctx, Outgoing{Envelope: env, Body: body, Size: size})
+}
+
+// Transfer is Send for a message whose transaction has a name; nobody is told when it is Done but by the return.
+func (c *Client) Transfer(ctx context.Context, m Outgoing) (replies []Reply, err error) {
+	t := newTransfer(c, m)
+	if err := c.inStep(); err != nil || len(m.Envelope.Recipients) == 0 {
 		return t.replies, err
 	}
 	if !t.fit() {
@@ -43,8 +48,11 @@ func (c *Client) Send(ctx context.Context, env *message.Envelope, body io.Reader
 	return t.replies, err
 }
 
-func newTransfer(c *Client, env *message.Envelope, body io.Reader, size int64) *transfer {
-	t := &transfer{c: c, env: env, body: body, size: size, left: size, replies: make([]Reply, len(env.Recipients))}
+func newTransfer(c *Client, m Outgoing) *transfer {
+	t := &transfer{c: c, env: m.Envelope, body: m.Body, size: m.Size, left: m.Size, replies: make([]Reply, len(m.Envelope.Recipients))}
+	if c.has("CHECKPOINT") {
+		t.transid = m.TransID
+	}
 	t.aborted.Store(-1)
 	return t
 }
@@ -62,6 +70,9 @@ type transfer struct {
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
 
+	transid  string        // TRANSID; empty: none
+	resumed  bool          // the peer has the text up to offset
+	offset   int64         // octets
 	reset    bool          // RSET goes before MAIL
 	voice    *voice        // what is on its way of it
 	convoy   chan<- *voice // its turn among other messages; nil: it is alone
@@ -164,7 +175,7 @@ func (t *transfer) fit() bool {
 			t.asked = append(t.asked, i)
 		}
 	}
-	t.eager = t.pipelining && t.chunking && t.size <= eagerSize
+	t.eager = t.pipelining && t.chunking && t.size <= eagerSize && t.wholly()
 	return len(t.asked) > 0
 }
 

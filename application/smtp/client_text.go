@@ -9,6 +9,9 @@ import (
 
 // writeData writes the text after 354 (RFC 5321 §4.1.1.4).
 func (t *transfer) writeData(out, in []byte) error {
+	if err := t.skip(in); err != nil {
+		return err
+	}
 	var dots stuffer
 	for last := false; !last; {
 		n, err := t.read(in)
@@ -54,7 +57,10 @@ func (t *transfer) emptyData(ctx context.Context) error {
 }
 
 // writeChunks writes the text with BDAT (RFC 3030 §2), the chunks one behind the other.
-func (t *transfer) writeChunks(out, _ []byte) error {
+func (t *transfer) writeChunks(out, in []byte) error {
+	if err := t.skip(in); err != nil {
+		return err
+	}
 	for sent := int64(0); ; sent++ {
 		if t.halted.Load() { // RFC 3030 §2: no more, and RSET
 			t.aborted.Store(sent)
@@ -70,7 +76,7 @@ func (t *transfer) writeChunks(out, _ []byte) error {
 // chunkReplies reads the replies to writeChunks.
 func (t *transfer) chunkReplies(ctx context.Context) error {
 	v := t.voice
-	total := max(1, (t.size+chunkSize-1)/chunkSize)
+	total := max(1, (t.size-t.offset+chunkSize-1)/chunkSize)
 	for k := int64(0); ; k++ {
 		r, err := t.finalReply(ctx, v)
 		if err == nil && r.Code/100 == 3 {
@@ -96,6 +102,9 @@ func (t *transfer) chunkReplies(ctx context.Context) error {
 
 // chunkByChunk sends chunks to a peer that does not pipeline.
 func (t *transfer) chunkByChunk(ctx context.Context) error {
+	if err := t.skip(make([]byte, blockSize)); err != nil {
+		return t.badBody(err)
+	}
 	for last := false; !last; {
 		var n int64
 		n, last = t.nextChunk()

@@ -87,6 +87,9 @@ func (t *transfer) appendMail(b []byte) []byte {
 	if env.Solicit != "" && c.has("NO-SOLICITING") { // RFC 3865 §2.3
 		b = append(append(b, " SOLICIT="...), env.Solicit...)
 	}
+	if t.transid != "" { // RFC 1845 §3
+		b = append(append(b, " TRANSID="...), t.transid...)
+	}
 	return append(b, "\r\n"...)
 }
 
@@ -290,17 +293,22 @@ func (t *transfer) note(s step, rcpt int, r Reply) error {
 	switch {
 	case s == stepText:
 		return nil // run looks at it
+	case s == stepMail && r.Code == 355 && t.transid != "":
+		t.mailed = true
+		return t.resume(r)
 	case r.Code/100 == 3:
 		return t.c.outOfStep("an envelope command", r)
 	case s == stepMail && r.Positive():
 		t.mailed = true
 	case s == stepMail:
 		t.settle(r)
-	case s == stepRcpt && !t.mailed: // already settled, whatever the peer makes of it
+	case s == stepRcpt && t.replies[rcpt].Code != 0: // already settled with MAIL, whatever the peer makes of it
 	case s == stepRcpt && r.Positive():
 		t.accepted++
 	case s == stepRcpt:
-		t.replies[rcpt] = t.soften(r)
+		if t.replies[rcpt] = t.soften(r); t.resumed {
+			t.replies[rcpt] = resumedReply(r)
+		}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@
 // dials and never listens, which is why a connection can be turned: a Server ends with ErrTurned and a Client goes on.
 //
 //	RFC 5321  SMTP                          all of both ends; no relaying decisions (package route), no DNS (package relay)
+//	RFC 1845  CHECKPOINT                    all; what is kept of a message whose connection broke is package checkpoint's
 //	RFC 1870  SIZE                          all
 //	RFC 1985  ETRN                          all of the server; which queue a node may start is Server.Etrn's
 //	RFC 2034  ENHANCEDSTATUSCODES           all, with the codes of RFC 3463, RFC 5248 and later
@@ -27,7 +28,7 @@
 //
 // Left out: the obsolete SEND, SOML, SAML and TURN (RFC 5321 §F.1, §F.6).
 //
-// Plane: application. It imports message and sasl and nothing else of Bothy.
+// Plane: application. It imports message, sasl and checkpoint and nothing else of Bothy.
 //
 // The path of one message, inward: [Server.Serve] reads a line (conn.go), finds its row in the command table (machine.go), which
 // refuses what the state does not allow; MAIL and RCPT (serve_mail.go, serve_parameters.go) fill an envelope that [Policy] has a say in; DATA

@@ -194,7 +194,7 @@ func TestManyRefusals(t *testing.T) {
 						env.Recipients = nil
 					}
 					text := m.text
-					if !yield(Outgoing{env, strings.NewReader(text), int64(len(text)), func(replies []Reply) {
+					if !yield(Outgoing{Envelope: env, Body: strings.NewReader(text), Size: int64(len(text)), Done: func(replies []Reply) {
 						got = append(got, 0)
 						if len(replies) > 0 {
 							got[len(got)-1] = replies[0].Code
@@ -298,7 +298,7 @@ func TestManyContext(t *testing.T) {
 				for {
 					taken++
 					text := letter(taken)
-					if !yield(Outgoing{envelope(recipients("a")), strings.NewReader(text), int64(len(text)), func([]Reply) { done++ }}) {
+					if !yield(Outgoing{Envelope: envelope(recipients("a")), Body: strings.NewReader(text), Size: int64(len(text)), Done: func([]Reply) { done++ }}) {
 						return
 					}
 				}

@@ -27,6 +27,7 @@ func (srv *Server) Serve(ctx context.Context, c *Conn) (err error) {
 	}
 	s.table = srv.table()
 	defer c.shrink()
+	defer s.suspend()
 	defer func() {
 		if fault := recover(); fault != nil { // one session's fault is one session's
 			s.Log().Error("session panicked", "fault", fault, "stack", string(debug.Stack()))
@@ -299,6 +300,7 @@ func (s *Session) last() error {
 
 // reset forgets the transaction (RFC 5321 §4.1.1.5).
 func (s *Session) reset() {
+	s.forget()
 	s.errors += s.unknown
 	s.env, s.chunk, s.unknown = nil, nil, 0
 	if s.state != fresh {
@@ -344,6 +346,7 @@ func (s *Session) noop(context.Context, string) (Reply, error) {
 }
 
 func (s *Session) quit(context.Context, string) (Reply, error) {
+	s.forget() // RFC 1845 §3
 	return Reply{221, [3]int{2, 0, 0}, s.server.Hostname + " closing connection"}, errQuit
 }
 

@@ -32,6 +32,7 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 		return s.cut(b)
 	}
 	reply = s.verdict(b, reply)
+	s.conclude(reply)
 	s.reset()
 	return reply, nil
 }
@@ -75,7 +76,9 @@ func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	if b.drain(); b.fatal != nil {
 		return s.cut(b)
 	}
-	if reply = s.verdict(b, reply); reply.Positive() {
+	reply = s.verdict(b, reply)
+	s.conclude(reply)
+	if reply.Positive() {
 		s.reset()
 	} else {
 		s.failChunk(b.last)
@@ -111,8 +114,15 @@ func (s *Session) accept(ctx context.Context, b *body) Reply {
 	if s.server.Accept == nil {
 		return Reply{554, [3]int{5, 3, 2}, "nobody takes mail here"}
 	}
+	content := io.Reader(b)
+	if s.transaction != nil {
+		var reply Reply
+		if content, reply = s.checkpointed(b); reply.Code != 0 {
+			return reply
+		}
+	}
 	// A message that the client has begun to send is finished though the server is stopping (RFC 5321 §3.8).
-	err := s.server.Accept.Accept(context.WithoutCancel(ctx), b.env, b)
+	err := s.server.Accept.Accept(context.WithoutCancel(ctx), b.env, content)
 	if err == nil {
 		return Reply{250, [3]int{2, 0, 0}, b.env.ID.String() + " accepted"}
 	}
@@ -138,6 +148,7 @@ func (s *Session) verdict(b *body, accepted Reply) Reply {
 
 // cut ends a session inside a message: with a last reply if one is due.
 func (s *Session) cut(b *body) (Reply, error) {
+	s.suspend()
 	s.reset()
 	var r Reply
 	switch {
@@ -197,6 +208,9 @@ func (s *Session) newBody(ctx context.Context) *body {
 		b.bareOK = b.bareOK || s.env.Body == message.BodyBinary // RFC 3030 §3: octets, not lines
 		s.env.ID = message.NewID(s.now())
 		b.head = s.received()
+	}
+	if s.transaction != nil {
+		b.resume(s.transaction)
 	}
 	s.Conn.growForData()
 	return b

@@ -24,6 +24,7 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 	if s.mails++; s.limits.Mails > 0 && s.mails > s.limits.Mails { // RFC 9422 §4.1: the refused ones count too
 		return replyFull, nil
 	}
+	s.transid = ""
 	env := &message.Envelope{ReversePath: path, Account: s.Identity, Client: s.Peer.Addr().Unmap(), Helo: s.Helo}
 	if r := s.parameters(rest, mailParameters, env, nil); r.Code != 0 {
 		return r, nil
@@ -52,6 +53,9 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 		reply.Enhanced, reply.Text = [3]int{2, 3, 6}, strconv.Itoa(int(env.Priority))+" is the priority here"
 	}
 	s.env, s.state, s.idle = env, mailing, 0
+	if s.transid != "" {
+		reply = s.checkpoint(ctx, reply)
+	}
 	return reply, nil
 }
 
@@ -72,13 +76,16 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 	if !s.env.UTF8 && !path.IsASCII() { // RFC 6531 §3.5
 		return Reply{553, [3]int{5, 6, 7}, "non-ASCII recipient without SMTPUTF8"}, nil
 	}
+	if s.renames(path) {
+		return replyRecipient, nil
+	}
 	if len(s.env.Recipients) >= s.limits.Recipients { // RFC 5321 §4.5.3.1.10
 		return replyTooManyTo, nil
 	}
 	if !s.admitDomain(path.Domain) {
 		return Reply{452, [3]int{4, 5, 3}, "too many recipient domains in one session"}, nil
 	}
-	reply := Reply{250, [3]int{2, 1, 5}, "recipient ok"}
+	reply := replyRecipient
 	if s.server.Policy != nil {
 		if err := s.server.Policy.Rcpt(ctx, s, s.env, &to); err != nil {
 			if reply = s.asReply(ctx, err, "RCPT"); !reply.Positive() {
@@ -86,7 +93,10 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 			}
 		}
 	}
-	if !slices.Contains(s.env.Recipients, to) { // one copy each
+	if s.repeats() && !s.renames(to.Address) {
+		return NotOfTransaction, nil
+	}
+	if !s.repeats() && !slices.Contains(s.env.Recipients, to) { // one copy each
 		s.env.Recipients = append(s.env.Recipients, to)
 	}
 	s.state = addressed

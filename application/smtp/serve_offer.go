@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"bothy/application/checkpoint"
 )
 
 // Offer is what a Server lists in its reply to EHLO beyond what this package does by itself. Each is a promise that whoever keeps
@@ -106,6 +108,9 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		if len(offer.Unsolicited) > 0 {
 			b.WriteString(" " + strings.Join(offer.Unsolicited, ","))
 		}
+	}
+	if offersCheckpoint(s) { // RFC 1845 §2
+		b.WriteString("\nCHECKPOINT\nXCHECKPOINT " + strconv.Itoa(checkpoint.LeastKept))
 	}
 	if s.etrnOffered() {
 		b.WriteString("\nETRN")

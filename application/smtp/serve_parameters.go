@@ -29,6 +29,7 @@ var mailParameters = []keyword{
 	{"SOLICIT", offersSolicit, takeSolicit},       // RFC 3865 §2.3
 	{"HOLDFOR", offersRelease, takeHoldFor},       // RFC 4865 §3
 	{"HOLDUNTIL", offersRelease, takeHoldUntil},   // RFC 4865 §3
+	{"TRANSID", offersCheckpoint, takeTransID},    // RFC 1845 §2
 }
 
 var rcptParameters = []keyword{

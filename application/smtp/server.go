@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/message"
 	"bothy/application/sasl"
 )
@@ -52,6 +53,13 @@ type Server struct {
 	// queue (RFC 1985 §5.3). It decides whether the session may, returns at once, and answers 250 to 253, 458 or 459 (RFC 1985
 	// §5.1). Nil: ETRN is not offered.
 	Etrn func(ctx context.Context, s *Session, node string) Reply
+
+	// Checkpoints keeps what came of messages whose connection broke (RFC 1845). Nil: CHECKPOINT is not offered. The Acceptor must keep
+	// message.Envelope.Transaction with the message, for the store to know what was accepted.
+	Checkpoints *checkpoint.Store
+
+	// PeerName is who the client is for Checkpoints where it does not log in, such as the provider that we have called. Empty: its address.
+	PeerName string
 
 	// PolicyAuthorizes leaves it to the Policy to refuse who has not logged in: it may know a client otherwise, or let all write to the
 	// postmaster (RFC 6409 §3.3, §6.4). Without it MAIL and RCPT before AUTH are 530 on the protocol Submission.
@@ -160,6 +168,8 @@ type Session struct {
 	state    state
 	env      *message.Envelope // of the open transaction
 	chunk    *body             // the message BDAT is sending
+	transid  string            // TRANSID of the last MAIL
+	restored bool              // the envelope's recipients are those of the transaction that was cut off
 	errors   int               // 5yz since the last accepted message
 	unknown  int               // recipients refused in the open transaction, not among errors yet
 	mails    int               // MAIL commands, whatever became of them
@@ -169,6 +179,8 @@ type Session struct {
 	failures int               // of AUTH
 	authed   bool              // by AUTH
 	stranger bool              // the Policy answered 530 to MAIL
+
+	transaction *checkpoint.Transaction // that the open transaction is; nil: it has no name
 }
 
 // Server returns the server whose session this is.

@@ -310,6 +310,8 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Limits.Idle = 5
 		case "small":
 			srv.Limits.MessageSize = 1000
+		case "checkpoint":
+			srv = checkpointed(t)
 		}
 		if strings.Contains(name, "turn") {
 			srv.Extensions = []Extension{{Verb: "ATRN", Keyword: "ATRN", Run: turn}}
