@@ -104,6 +104,7 @@ func (s *Site) composeServers(next *composition) {
 func (s *Site) logins(cfg Config, mechanisms []string) *sasl.Authenticator {
 	return &sasl.Authenticator{
 		Accounts: s.directory, Hostname: cfg.Hostname, Allowed: mechanisms, Throttle: &s.throttle, Secret: s.directory.Secret(),
+		Iterations: cfg.PasswordIterations,
 	}
 }
 

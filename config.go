@@ -33,6 +33,8 @@ type Config struct {
 	LogLevel  slog.Level    `doc:"What is logged: debug, info, warn or error." default:"info" oneof:"debug info warn error"`
 	StopGrace time.Duration `doc:"At a stop, how long sessions may finish the message they are in." default:"10s" min:"1s" max:"10m"`
 
+	PasswordIterations int `doc:"How often new passwords are hashed (PBKDF2, RFC 7677 §4): who steals the directory guesses slower, and each login with the password itself costs more. Passwords from before keep theirs until they are set anew." default:"10000" min:"4096" max:"1000000" reload:"restart"`
+
 	TLS         TLSConfig             `toml:"tls" doc:"The certificate of all services."`
 	Connections ListenLimits          `doc:"Bounds on the connections of each service."`
 	SMTP        SMTPConfig            `toml:"smtp" doc:"The border: mail from other servers."`

@@ -145,7 +145,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if err := os.Chmod(filepath.Dir(cfg.AdminSocket()), 0o711); err != nil { // whatever the umask
 		return nil, fmt.Errorf("data: %w", err)
 	}
-	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute, Hostname: cfg.Hostname}).Open(ctx, cfg.DirectoryFile()); err != nil {
+	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute, Hostname: cfg.Hostname, Iterations: cfg.PasswordIterations}).Open(ctx, cfg.DirectoryFile()); err != nil {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	if s.router, err = route.New(cfg.Hostname, s.directory, cfg.Route); err != nil {
@@ -196,6 +196,7 @@ func (s *Site) close() error {
 func (s *Site) apply(cfg Config) error {
 	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start (reload:"restart")
 		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
+		cfg.PasswordIterations = old.cfg.PasswordIterations
 		cfg.DHCP4.Interfaces = old.cfg.DHCP4.Interfaces
 	}
 	next, units, err := s.compose(cfg)

@@ -7,10 +7,12 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/big"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -219,4 +221,72 @@ func TestCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask(cert, "")
+}
+
+// Passwords of programs log in as the account, one by one, and outlive a change of its own.
+func TestAppPasswords(t *testing.T) {
+	d := open(t, filepath.Join(t.TempDir(), "directory.db"))
+	ctx := t.Context()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	logsIn := func(want bool, passwords ...string) {
+		t.Helper()
+		v, err := d.Verifier(ctx, "keeper")
+		check(err)
+		for _, p := range passwords {
+			if v.Check(p) != want {
+				t.Errorf("%q logs in: %t", p, !want)
+			}
+		}
+	}
+	check(d.AddAccount(ctx, Account{Name: "keeper"}, "lamp"))
+	check(d.AddAppPassword(ctx, "Keeper", " telephone ", "quill"))
+	check(d.AddAppPassword(ctx, "keeper", "printer", "pencil"))
+	logsIn(true, "lamp", "quill", "pencil")
+	check(d.SetPassword(ctx, "keeper", "light"))
+	logsIn(true, "light", "quill", "pencil")
+	logsIn(false, "lamp", "")
+	check(d.RemoveAppPassword(ctx, "keeper", "telephone"))
+	logsIn(true, "light", "pencil")
+	logsIn(false, "quill")
+	before, _ := d.Verifier(ctx, "keeper")
+	check(d.RemoveAppPassword(ctx, "keeper", "printer"))
+	check(d.SetPassword(ctx, "keeper", "light"))
+	if after, _ := d.Verifier(ctx, "keeper"); bytes.Equal(before.Salt, after.Salt) {
+		t.Error("a salt that nothing needs was kept")
+	}
+	for kind, err := range map[error]error{
+		ErrNotFound: d.AddAppPassword(ctx, "nobody", "telephone", "x"),
+		ErrInvalid:  d.AddAppPassword(ctx, "keeper", "tele\nphone", "x"),
+	} {
+		if !errors.Is(err, kind) {
+			t.Error(err)
+		}
+	}
+	check(d.AddAppPassword(ctx, "keeper", "printer", "pencil"))
+	for i, err := range []error{
+		d.AddAppPassword(ctx, "keeper", "printer", "pencil"), d.AddAppPassword(ctx, "keeper", "", "x"), d.AddAppPassword(ctx, "keeper", "x", ""),
+		d.AddAppPassword(ctx, "keeper", "x", "\x00"), d.RemoveAppPassword(ctx, "keeper", "x"),
+	} {
+		if err == nil {
+			t.Errorf("%d went well", i)
+		}
+	}
+	for i := 1; i < maxApps; i++ {
+		check(d.AddAppPassword(ctx, "keeper", fmt.Sprint(i), "x"))
+	}
+	if err := d.AddAppPassword(ctx, "keeper", "more", "x"); !errors.Is(err, ErrInvalid) {
+		t.Error(err)
+	}
+	if list, err := d.AppPasswords(ctx); err != nil || len(list) != maxApps || list[0].App != "1" {
+		t.Error(len(list), err)
+	}
+	check(d.RemoveAccount(ctx, "keeper"))
+	if list, _ := d.AppPasswords(ctx); len(list) != 0 {
+		t.Error(list)
+	}
 }

@@ -30,6 +30,7 @@ type account struct {
 	Account
 	rights   Rights
 	verifier sasl.Verifier // without CRAMSecret
+	apps     []AppPassword // in the order of verifier.Apps
 	sealed   []byte        // CRAMSecret; nil without CRAM
 }
 

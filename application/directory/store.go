@@ -23,12 +23,13 @@ import (
 // Directory is the SQLite file of accounts, domains, aliases and ODMR customers. Changes count at once, also those another
 // process (the command line) makes: after a tenth of a second at most. Safe for concurrent use.
 type Directory struct {
-	file    string
-	log     *slog.Logger
-	domains func() // Options.Domains
-	host    string // Options.Hostname, canonical
-	secret  []byte
-	state   atomic.Pointer[snapshot]
+	file       string
+	log        *slog.Logger
+	domains    func() // Options.Domains
+	host       string // Options.Hostname, canonical
+	iterations int    // Options.Iterations
+	secret     []byte
+	state      atomic.Pointer[snapshot]
 
 	contacts contacts
 	key      sealer
@@ -54,6 +55,9 @@ type Options struct {
 
 	// Hostname is this server's own name. It is local as a domain is, but has no names of its own: see Resolve. Empty: it has none.
 	Hostname string
+
+	// Iterations is the count of PBKDF2 for new passwords (RFC 7677 §4: at least 4096); 0: sasl.DefaultIterations.
+	Iterations int
 }
 
 const (
@@ -84,7 +88,7 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 		return nil, fmt.Errorf("directory: %w", err)
 	}
 	d := &Directory{
-		file: file, log: o.Log, domains: o.Domains, host: canonicalDomain(o.Hostname), key: sealer{file: file + ".key"},
+		file: file, log: o.Log, domains: o.Domains, host: canonicalDomain(o.Hostname), iterations: o.Iterations, key: sealer{file: file + ".key"},
 		ballast: ballast.Ballast{FS: wal.OS(), File: file + ".ballast", Size: ballastSize}, done: make(chan struct{}),
 	}
 	if d.log == nil {

@@ -20,7 +20,7 @@ func (d *Directory) AddAccount(ctx context.Context, a Account, password string) 
 	if err != nil {
 		return err
 	}
-	v, err := newVerifier(name, password)
+	v, err := d.newVerifier(name, password)
 	if err != nil {
 		return err
 	}
@@ -51,15 +51,20 @@ func (d *Directory) AddAccount(ctx context.Context, a Account, password string) 
 	})
 }
 
-func newVerifier(name, password string) (sasl.Verifier, error) {
+func (d *Directory) newVerifier(name, password string) (sasl.Verifier, error) {
 	if password == "" {
 		return sasl.Verifier{}, refuse(ErrInvalid, "the password of %s is empty", name)
 	}
-	v, err := sasl.NewVerifier(name, password, sasl.DefaultIterations)
-	if err != nil {
-		return v, refuse(ErrInvalid, "the password of %s will not do: %s", name, strings.TrimPrefix(err.Error(), "sasl: password: "))
+	v, err := sasl.NewVerifier(name, password, d.iterations)
+	return v, refusePassword(name, err)
+}
+
+// refusePassword says what is wrong with a password.
+func refusePassword(name string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return v, nil
+	return refuse(ErrInvalid, "the password of %s will not do: %s", name, strings.TrimPrefix(strings.TrimPrefix(err.Error(), "sasl: "), "password: "))
 }
 
 // freeName says who has a name. Nobody may log in by a name that is somebody else's address.
@@ -124,11 +129,17 @@ func (d *Directory) SetCRAM(ctx context.Context, name string, allow bool, passwo
 }
 
 func (d *Directory) setPassword(ctx context.Context, name, password string, cram func(*account) bool) error {
-	v, err := newVerifier(canonicalName(name), password)
+	v, err := d.newVerifier(canonicalName(name), password)
 	if err != nil {
 		return err
 	}
 	return d.changeAccount(ctx, name, func(a *account, s *snapshot, exec execer) error {
+		if len(a.apps) > 0 { // they stand under the same salt
+			v.Salt, v.Iterations = a.verifier.Salt, a.verifier.Iterations
+			if v.Keys, err = v.KeysOf(password); err != nil {
+				return refusePassword(a.Name, err)
+			}
+		}
 		var sealed []byte
 		if cram(a) {
 			if sealed, err = d.seal(s, a.Name, password); err != nil {

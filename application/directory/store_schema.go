@@ -90,6 +90,16 @@ ALTER TABLE customer ADD COLUMN host TEXT NOT NULL DEFAULT '';
 ALTER TABLE customer ADD COLUMN budget INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE customer ADD COLUMN largest INTEGER NOT NULL DEFAULT 0;
 `,
+	`
+CREATE TABLE app_password (
+	account    TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+	name       TEXT NOT NULL,
+	created    INTEGER NOT NULL,
+	stored_key BLOB NOT NULL,
+	server_key BLOB NOT NULL,
+	PRIMARY KEY (account, name)
+);
+`,
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -149,6 +159,7 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 		{"SELECT name, account FROM customer_domain ORDER BY id", s.loadCustomerDomain},
 		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
 		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},
+		{"SELECT account, name, created, stored_key, server_key FROM app_password ORDER BY 1, 2", s.loadAppPassword},
 	}
 	for _, table := range tables {
 		if err := each(ctx, conn, table.query, table.row); err != nil {

@@ -261,6 +261,9 @@ func TestVersions(t *testing.T) {
 		if err != nil || v.Account != "keeper" || !v.Check("pencil") {
 			t.Errorf("version %d: %+v, %v", version, v, err)
 		}
+		if apps, _ := d.AppPasswords(t.Context()); version >= 5 && (len(apps) != 1 || apps[0].App != "telephone" || !v.Check("quill") || v.Check("feather")) {
+			t.Errorf("version %d: %+v", version, apps)
+		}
 		if d.Secret()[31] != 0x20 {
 			t.Errorf("version %d: secret %x", version, d.Secret())
 		}

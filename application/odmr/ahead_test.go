@@ -189,7 +189,7 @@ func TestAheadFallsBack(t *testing.T) {
 		{"more mechanisms", func(f *faraway) { f.auth.Allowed = sasl.All() }, 2, nil},
 		{"one that hangs up on who talks early", func(f *faraway) { f.strict = true }, 2, nil},
 		{"another password", func(f *faraway) {
-			f.auth.Accounts = oneAccount{sasl.Verifier{Account: "foobar.net", Salt: []byte("salt"), Iterations: 4096, StoredKey: []byte("?"), ServerKey: []byte("?")}}
+			f.auth.Accounts = oneAccount{sasl.Verifier{Account: "foobar.net", Salt: []byte("salt"), Iterations: 4096, Keys: sasl.Keys{StoredKey: []byte("?"), ServerKey: []byte("?")}}}
 		}, 1, ErrDenied},
 		{"TLS 1.2 only", func(f *faraway) { f.tls.MaxVersion = tls.VersionTLS12 }, 1, nil},
 	} {

@@ -97,7 +97,7 @@ func (s *scramServer) prove(ctx context.Context, message string) ([]byte, error)
 		input = append(input, b.data...)
 	}
 	authMessage := s.first.bare + "," + s.challenge + "," + final.withoutProof
-	proven := s.verifier.proves(final.proof, authMessage)
+	keys, proven := s.verifier.proven(final.proof, authMessage)
 	switch {
 	case !hmac.Equal(final.binding, input):
 		return nil, s.auth.refuse(s.ch, s.name, s.verifier.Account, "channel bindings differ")
@@ -110,7 +110,7 @@ func (s *scramServer) prove(ctx context.Context, message string) ([]byte, error)
 		return nil, err
 	}
 	s.auth.accept(s.ch, s.name)
-	return []byte(serverFinal{verifier: hmacSHA256(s.verifier.ServerKey, authMessage)}.format()), nil
+	return []byte(serverFinal{verifier: hmacSHA256(keys.ServerKey, authMessage)}.format()), nil
 }
 
 // scramClient is the client's half.
@@ -191,9 +191,9 @@ func (c *scramClient) prove(challenge string) ([]byte, error) {
 	input := append([]byte(c.header), c.bound...)
 	final := clientFinal{withoutProof: "c=" + base64.StdEncoding.EncodeToString(input) + ",r=" + first.nonce}
 	authMessage := c.firstBare(c.username) + "," + challenge + "," + final.withoutProof
-	storedKey, serverKey := keys(salted)
-	c.signature = hmacSHA256(serverKey, authMessage)
-	final.proof = xor(clientKey(salted), hmacSHA256(storedKey, authMessage))
+	mine := keys(salted)
+	c.signature = hmacSHA256(mine.ServerKey, authMessage)
+	final.proof = xor(clientKey(salted), hmacSHA256(mine.StoredKey, authMessage))
 	return []byte(final.format()), nil
 }
 

@@ -58,15 +58,19 @@ var (
 	ErrThrottled   = fmt.Errorf("%w: too many failures", ErrTemporary) // not looked at
 )
 
-// Verifier is what a server keeps of one account's password.
+// Verifier is what a server keeps of one account's passwords. An account may have several, one for each of its programs: they share salt and
+// count, since SCRAM tells these before it can know which is meant.
 type Verifier struct {
 	Account    string
 	Salt       []byte
 	Iterations int    // RFC 7677 §4: at least 4096
-	StoredKey  []byte // RFC 5802 §3, SHA-256
-	ServerKey  []byte
+	Keys              // of the password
+	Apps       []Keys // of the others; all of them log in
 	CRAMSecret []byte // the password itself, only for accounts that opted in to CRAM-MD5 (RFC 2195 §2); else nil
 }
+
+// Keys are what a server keeps of one password (RFC 5802 §3, SHA-256).
+type Keys struct{ StoredKey, ServerKey []byte }
 
 // Accounts finds verifiers. Both methods return ErrCredentials for an account that does not exist.
 // A username comes prepared with SASLprep.

@@ -407,6 +407,9 @@ func TestNoEnumeration(t *testing.T) {
 	if bytes.Equal(ask(b, "ghost").salt, ghost.salt) {
 		t.Error("the salt does not depend on the secret")
 	}
+	if a.Iterations = 20_000; ask(a, "ghost").iterations != 20_000 {
+		t.Error("a ghost's count is not that of the house")
+	}
 	// The made-up verifier is no way in, not even for who knows it.
 	made := a.madeUp("ghost")
 	s := start(t, a, CRAMMD5, plainChannel)

@@ -54,7 +54,7 @@ var vectorVerifier = sync.OnceValue(func() Verifier {
 		panic(err)
 	}
 	v := Verifier{Account: "user", Salt: salt, Iterations: 4096}
-	v.StoredKey, v.ServerKey = keys(salted)
+	v.Keys = keys(salted)
 	return v
 })
 
@@ -361,4 +361,37 @@ func FuzzSCRAMMessages(f *testing.F) {
 			t.Fatalf("%q became %q", s, m.format())
 		}
 	})
+}
+
+// An account has several passwords under one salt: each logs in by each mechanism that does not need the password itself, and the server
+// proves that it knows the one that was used.
+func TestApps(t *testing.T) {
+	v, err := NewVerifier("keeper", keeperPassword, minIterations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, password := range []string{"telephone", "printer"} {
+		k, err := v.KeysOf(password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.Apps = append(v.Apps, k)
+	}
+	near, far := handshake(t, tls.VersionTLS13, "")
+	a := &Authenticator{Accounts: house{verifiers: map[string]Verifier{"keeper": v}}}
+	for _, mechanism := range []string{SCRAMSHA256Plus, PLAIN, LOGIN, SCRAMSHA256} {
+		if mechanism == SCRAMSHA256 { // over TLS the binding would be missed
+			near, far = Channel{}, plainChannel
+		}
+		for password, ok := range map[string]bool{keeperPassword: true, "telephone": true, "printer": true, "other": false} {
+			c, err := Choose([]string{mechanism}, near, Credentials{Username: "keeper", Password: password})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := start(t, a, mechanism, far)
+			if err := converse(t, c, s); ok != (err == nil) || ok && (Finish(c) != nil || s.Identity() != "keeper") {
+				t.Errorf("%s with %q: %v, %v", mechanism, password, err, Finish(c))
+			}
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -22,6 +23,9 @@ type Authenticator struct {
 	// Secret makes up the salts of accounts that do not exist. Give all Authenticators over the same accounts the same 32 random octets,
 	// and keep them over restarts: a salt that changes gives a made-up account away. Empty: random, from first use on.
 	Secret []byte
+
+	// Iterations is the count of accounts that do not exist: that of the others, or it gives them away. 0: DefaultIterations.
+	Iterations int
 
 	once sync.Once
 	key  []byte
@@ -144,9 +148,8 @@ func (a *Authenticator) madeUp(name string) Verifier {
 	name = strings.ToLower(name) // as accounts are found
 	return Verifier{
 		Salt:       hmacSHA256(a.key, "salt "+name)[:saltLength],
-		Iterations: DefaultIterations,
-		StoredKey:  hmacSHA256(a.key, "stored "+name),
-		ServerKey:  hmacSHA256(a.key, "server "+name),
+		Iterations: cmp.Or(a.Iterations, DefaultIterations),
+		Keys:       Keys{hmacSHA256(a.key, "stored "+name), hmacSHA256(a.key, "server "+name)},
 		CRAMSecret: hmacSHA256(a.key, "cram "+name),
 	}
 }

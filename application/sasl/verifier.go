@@ -34,30 +34,46 @@ func NewVerifier(account, password string, iterations int) (Verifier, error) {
 	if iterations < minIterations || iterations > maxIterations {
 		return Verifier{}, fmt.Errorf("sasl: %d iterations: want %d to %d", iterations, minIterations, maxIterations)
 	}
-	if len(password) > maxSecretBytes {
-		return Verifier{}, fmt.Errorf("sasl: password longer than %d octets", maxSecretBytes)
-	}
-	salt := make([]byte, saltLength)
-	rand.Read(salt)
-	salted, err := saltedPassword(password, salt, iterations)
-	if err != nil {
-		return Verifier{}, fmt.Errorf("sasl: password: %w", err)
-	}
-	storedKey, serverKey := keys(salted)
-	return Verifier{Account: account, Salt: salt, Iterations: iterations, StoredKey: storedKey, ServerKey: serverKey}, nil
+	v := Verifier{Account: account, Salt: make([]byte, saltLength), Iterations: iterations}
+	rand.Read(v.Salt)
+	var err error
+	v.Keys, err = v.KeysOf(password)
+	return v, err
 }
 
-// Check reports whether password is the one. It takes as long for a wrong one.
-func (v Verifier) Check(password string) bool {
+// KeysOf makes the keys of one more password under v's salt and count.
+func (v Verifier) KeysOf(password string) (Keys, error) {
 	if len(password) > maxSecretBytes {
-		return false
+		return Keys{}, fmt.Errorf("sasl: password longer than %d octets", maxSecretBytes)
 	}
 	salted, err := saltedPassword(password, v.Salt, v.Iterations)
 	if err != nil {
+		return Keys{}, fmt.Errorf("sasl: password: %w", err)
+	}
+	return keys(salted), nil
+}
+
+// Check reports whether password is one of v's. It takes as long for a wrong one.
+func (v Verifier) Check(password string) bool {
+	given, err := v.KeysOf(password)
+	if err != nil {
 		return false
 	}
-	storedKey, _ := keys(salted)
-	return hmac.Equal(storedKey, v.StoredKey)
+	_, ok := v.find(func(k Keys) bool { return hmac.Equal(given.StoredKey, k.StoredKey) })
+	return ok
+}
+
+// find returns the keys that fit. All are looked at, so that nobody learns from the time which ones did.
+func (v Verifier) find(fit func(Keys) bool) (found Keys, ok bool) {
+	for _, k := range v.Apps {
+		if fit(k) {
+			found, ok = k, true
+		}
+	}
+	if fit(v.Keys) {
+		found, ok = v.Keys, true
+	}
+	return found, ok
 }
 
 // RFC 5802 §3: SaltedPassword := Hi(Normalize(password), salt, i)
@@ -70,23 +86,25 @@ func saltedPassword(password string, salt []byte, iterations int) ([]byte, error
 }
 
 // RFC 5802 §3: StoredKey := H(ClientKey), ServerKey := HMAC(SaltedPassword, "Server Key")
-func keys(salted []byte) (storedKey, serverKey []byte) {
+func keys(salted []byte) Keys {
 	stored := sha256.Sum256(clientKey(salted))
-	return stored[:], hmacSHA256(salted, "Server Key")
+	return Keys{stored[:], hmacSHA256(salted, "Server Key")}
 }
 
 // RFC 5802 §3: ClientKey := HMAC(SaltedPassword, "Client Key")
 func clientKey(salted []byte) []byte { return hmacSHA256(salted, "Client Key") }
 
-// proves reports whether proof shows knowledge of the ClientKey behind v for this AuthMessage.
+// proven returns the keys behind whose ClientKey proof shows knowledge for this AuthMessage.
 //
 // RFC 5802 §3: ClientKey := ClientProof XOR HMAC(StoredKey, AuthMessage), and its hash must be StoredKey.
-func (v Verifier) proves(proof []byte, authMessage string) bool {
+func (v Verifier) proven(proof []byte, authMessage string) (Keys, bool) {
 	if len(proof) != sha256.Size {
-		return false
+		return Keys{}, false
 	}
-	stored := sha256.Sum256(xor(proof, hmacSHA256(v.StoredKey, authMessage)))
-	return hmac.Equal(stored[:], v.StoredKey)
+	return v.find(func(k Keys) bool {
+		stored := sha256.Sum256(xor(proof, hmacSHA256(k.StoredKey, authMessage)))
+		return hmac.Equal(stored[:], k.StoredKey)
+	})
 }
 
 func xor(a, b []byte) []byte {

@@ -20,6 +20,7 @@ type accountCmd struct {
 	Add         accountAddCmd         `cmd:"" help:"Add an account, with a mailbox if it has an address."`
 	List        accountListCmd        `cmd:"" help:"List accounts."`
 	Passwd      accountPasswdCmd      `cmd:"" help:"Set an account's password."`
+	App         accountAppCmd         `cmd:"" help:"Passwords of their own for programs and devices."`
 	Address     accountAddressCmd     `cmd:"" help:"The addresses that an account receives at and sends from."`
 	Alias       accountAliasCmd       `cmd:"" help:"Addresses that stand for others, such as info@ for two people."`
 	Rights      accountRightsCmd      `cmd:"" help:"As whom, to whom and how much an account may send."`
@@ -222,7 +223,7 @@ func (g *globals) withDirectory(ctx context.Context, use func(*directory.Directo
 	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
 		return err
 	}
-	d, err := directory.Open(ctx, cfg.DirectoryFile())
+	d, err := directory.Options{Iterations: cfg.PasswordIterations}.Open(ctx, cfg.DirectoryFile())
 	if err != nil {
 		return err
 	}

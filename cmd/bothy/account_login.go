@@ -95,6 +95,7 @@ func (c *accountCRAMOnCmd) Run(ctx context.Context, g *globals, std stdio) error
 		if err != nil {
 			return err
 		}
+		verifier.Apps = nil // those of programs are not kept for it
 		if !verifier.Check(password) {
 			return fmt.Errorf("that is not the password of %s; `bothy account passwd --cram %[1]s` sets another", account.Name)
 		}

@@ -108,6 +108,35 @@ func TestLogins(t *testing.T) {
 	}
 }
 
+func TestAppPasswords(t *testing.T) {
+	cfg := inSite(t)
+	steps(t, []step{{args: "account add nurse@clinic.example", stdin: "secret\n", out: "Added nurse@clinic.example\n"}})
+	r := bothy(t, "", "account", "app", "add", "nurse@clinic.example", "the printer")
+	made := strings.TrimPrefix(strings.TrimSpace(r.out), "Added a password of nurse@clinic.example for the printer: ")
+	if r.code != 0 || len(made) != 26 {
+		t.Fatalf("%+v", r)
+	}
+	d, err := directory.Open(t.Context(), cfg.DirectoryFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := d.Verifier(t.Context(), "nurse@clinic.example")
+	if err != nil || !v.Check(made) || !v.Check("secret") {
+		t.Error(err)
+	}
+	d.Close()
+	steps(t, []step{
+		{args: "account app list", out: "ACCOUNT               APP          CREATED\nnurse@clinic.example  the printer  " + time.Now().Format("2006-01-02") + "\n"},
+		{args: "account app add nobody telephone", code: 1, err: `there is no account "nobody"`},
+		{args: "account cram on nurse@clinic.example", stdin: made + "\n", code: 1, err: "that is not the password"},
+		{args: "account app remove nurse@clinic.example telephone", code: 1, err: "has no password for"},
+	})
+	if r := bothy(t, "", "account", "app", "remove", "nurse@clinic.example", "the printer"); r.out != "Removed the password for the printer\n" {
+		t.Errorf("%+v", r)
+	}
+	steps(t, []step{{args: "account app list nurse@clinic.example --json", out: "[]\n"}})
+}
+
 func TestCertificates(t *testing.T) {
 	inSite(t)
 	server := httptest.NewTLSServer(http.NotFoundHandler()) // it has a certificate
