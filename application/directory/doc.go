@@ -42,6 +42,7 @@
 //     send from any address of its domains, and of the hosts below them, whose notices it relays.
 //   - A domain is local or held for one customer, never both.
 //   - Who shows a certificate is known by its public key (SHA-256 of the SubjectPublicKeyInfo), whoever signed it and however old it is.
+//   - An invitation (store_invitation.go) lets a site set its account's password and key, once, by a secret that is not kept.
 //   - Rights (rights.go) widen as whom an account sends and narrow to whom; a disabled account has none of them.
 //
 // Left out: aliases that lead to other hosts (a mailbox can forward), groups and rights beyond sending.

@@ -23,6 +23,7 @@ type snapshot struct {
 	held         map[string]string // domain to customer
 	customers    map[string]Customer
 	certificates map[string]string // fingerprint to account
+	invitations  map[string]invitation
 }
 
 // account is an Account with what stays inside.
@@ -50,6 +51,7 @@ func newSnapshot() *snapshot {
 		held:         map[string]string{},
 		customers:    map[string]Customer{},
 		certificates: map[string]string{},
+		invitations:  map[string]invitation{},
 	}
 }
 

@@ -100,6 +100,23 @@ CREATE TABLE app_password (
 	PRIMARY KEY (account, name)
 );
 `,
+	`
+CREATE TABLE invitation (
+	id         TEXT PRIMARY KEY,
+	account    TEXT NOT NULL REFERENCES account (name) ON DELETE CASCADE,
+	salt       BLOB NOT NULL,
+	iterations INTEGER NOT NULL,
+	stored_key BLOB NOT NULL,
+	server_key BLOB NOT NULL,
+	created    INTEGER NOT NULL,
+	expires    INTEGER NOT NULL,
+	used       INTEGER NOT NULL DEFAULT 0,
+	used_by    TEXT NOT NULL DEFAULT '',
+	used_key   BLOB,
+	revoked    INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX invitation_account ON invitation (account);
+`,
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -160,6 +177,7 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
 		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},
 		{"SELECT account, name, created, stored_key, server_key FROM app_password ORDER BY 1, 2", s.loadAppPassword},
+		{"SELECT id, account, salt, iterations, stored_key, server_key, created, expires, used, used_by, used_key, revoked FROM invitation", s.loadInvitation},
 	}
 	for _, table := range tables {
 		if err := each(ctx, conn, table.query, table.row); err != nil {
