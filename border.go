@@ -1,6 +1,8 @@
 package site
 
 import (
+	"time"
+
 	"bothy/application/smtp"
 )
 
@@ -18,11 +20,28 @@ func (cfg *SMTPConfig) CheckConfig(report func(key string, err error)) {
 	}
 }
 
+// everything is what all our servers offer: the queue keeps it, and the relay, the provider of on-demand mail, the mailboxes and the
+// notices honour it.
+var everything = smtp.Offer{
+	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: true, DeliverBy: leastDeliverBy, NoSoliciting: true,
+}
+
+// leastDeliverBy is the shortest time in which a message may be asked to arrive or come back (RFC 2852 §3): what is for people here does.
+const leastDeliverBy = time.Second
+
+// toFetch is what a site offers the provider it has called, whom it believes.
+func toFetch() smtp.Offer {
+	offer := everything
+	offer.TrustPriority = true
+	return offer
+}
+
 // border is the server for mail from other servers.
 func (s *Site) border(cfg Config) *smtp.Server {
+	offer := everything
+	offer.Unsolicited = cfg.SMTP.NoSoliciting
 	border := &smtp.Server{
-		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false),
-		Offer:  smtp.Offer{Limits: true, DSN: true, NoSoliciting: true, Unsolicited: cfg.SMTP.NoSoliciting},
+		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false), Offer: offer,
 		Policy: s.router.Border(), Accept: s.watched(s.spool), Limits: cfg.SMTP.Limits,
 		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}

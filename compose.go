@@ -202,7 +202,7 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		customer := s.caller(cfg)
 		if customer == nil {
 			customer = &odmr.Customer{
-				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Recipients: s.directory, Link: s.link,
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Recipients: s.directory, Offer: toFetch(), Link: s.link,
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

@@ -45,10 +45,13 @@ func (c *Composer) Compose(r *Report) (env *message.Envelope, content io.ReadClo
 	head, tail := n.compose(whole != nil, eight)
 
 	env = &message.Envelope{
-		ID:         n.id,
-		Recipients: []message.Recipient{{Address: n.to, Notify: message.NotifyNever}}, // RFC 3461 §6.1
-		UTF8:       n.utf8,
-		Size:       int64(len(head) + len(tail)),
+		ID:          n.id,
+		Recipients:  []message.Recipient{{Address: n.to, Notify: message.NotifyNever}}, // RFC 3461 §6.1
+		UTF8:        n.utf8,
+		Priority:    r.Envelope.Priority,    // RFC 6710 §4.6
+		RequireTLS:  r.Envelope.RequireTLS,  // RFC 8689 §5
+		TLSOptional: r.Envelope.TLSOptional, // RFC 8689 §6
+		Size:        int64(len(head) + len(tail)),
 	}
 	if eight {
 		env.Body = message.Body8Bit
@@ -92,11 +95,12 @@ type notice struct {
 	out      []byte
 }
 
-// openWhole opens the message if all of it is to be returned (RFC 3461 §6.2); else it returns nil.
+// openWhole opens the message if all of it is to be returned (RFC 3461 §6.2); else it returns nil. RFC 8689 §5: never one for which TLS was
+// required.
 func (n *notice) openWhole() (io.ReadCloser, *convert.Plan) {
 	r := n.report
 	switch {
-	case r.Envelope.Return != message.ReturnFull, r.Open == nil, r.Size > n.FullSize, n.worst() != Failed:
+	case r.Envelope.Return != message.ReturnFull, r.Envelope.RequireTLS, r.Open == nil, r.Size > n.FullSize, n.worst() != Failed:
 		return nil, nil
 	case r.Envelope.UTF8 && !n.utf8: // RFC 6533 §4.5 deviation: encoded, it could only be read by who could have had it as it is
 		return nil, nil
@@ -205,6 +209,9 @@ func (n *notice) statusFields(f form) []byte {
 	line("Reporting-MTA", mtaName(n.Hostname))
 	if !env.ID.IsZero() {
 		line("Arrival-Date", n.date(env.ID.Time()))
+	}
+	if by := env.DeliverBy.At; !by.IsZero() { // RFC 2852 §5
+		line("Deliver-By-Date", n.date(by))
 	}
 	for _, o := range n.outcomes {
 		b.WriteString("\r\n")

@@ -113,6 +113,25 @@ func TestActions(t *testing.T) {
 	}
 }
 
+// TestWishes: RFC 6710 §4.6, RFC 8689 §5, §6: a notice has the priority of what it is about, and its wishes for TLS. RFC 2852 §4.1.4, §5: it
+// tells of a deadline, and that the message was passed on is told to whoever gave one.
+func TestWishes(t *testing.T) {
+	r := report(0, Relayed)
+	if notice, _ := composer.Compose(r); notice != nil {
+		t.Error("told of what nobody asked for")
+	}
+	r.Envelope.Priority, r.Envelope.RequireTLS, r.Envelope.TLSOptional = 3, true, true
+	r.Envelope.DeliverBy = message.Deadline{At: now.Add(time.Hour), Trace: true}
+	notice, content := compose(t, composer, r)
+	if notice.Priority != 3 || !notice.RequireTLS || !notice.TLSOptional {
+		t.Errorf("%+v", notice)
+	}
+	_, parts := parse(t, content)
+	if got, want := groups(t, parts[1].body)[0].Get("Deliver-By-Date"), message.FormatDate(now.Add(time.Hour)); got != want {
+		t.Errorf("Deliver-By-Date: %q, want %q", got, want)
+	}
+}
+
 // TestWanted is the table of RFC 3461 §5.2: what a NOTIFY asks for.
 func TestWanted(t *testing.T) {
 	for notify, want := range map[message.Notify]string{
@@ -224,6 +243,7 @@ func TestReturnFull(t *testing.T) {
 			strings.TrimSuffix(header, "\r\n") + "Content-Transfer-Encoding: base64\r\n\r\nAAo=\r\n", 0},
 		{"not wanted", plain, "", func(r *Report) { r.Envelope.Return = message.ReturnHeaders }, "text/rfc822-headers", "7bit", "", 0},
 		{"not said", plain, "", func(r *Report) { r.Envelope.Return = message.ReturnUnset }, "text/rfc822-headers", "7bit", "", 0},
+		{"TLS required", plain, "", func(r *Report) { r.Envelope.RequireTLS = true }, "text/rfc822-headers", "7bit", "", 0}, // RFC 8689 §5
 		{"no failure", plain, "", func(r *Report) { r.Outcomes = report(everything, Delayed).Outcomes }, "text/rfc822-headers", "7bit", "", 0},
 		{"too large", plain, "", nil, "text/rfc822-headers", "7bit", "", int64(len(plain)) - 1},
 		{"cannot be opened", plain, "", func(r *Report) { r.Open = func() (io.ReadCloser, error) { return nil, errors.New("gone") } }, "text/rfc822-headers", "7bit", "", 0},

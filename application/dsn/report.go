@@ -27,7 +27,7 @@ const (
 // due returns to whom a notice goes and of which outcomes, in the order of their actions; none if there is nothing to tell.
 func (c *Composer) due(r *Report) (to message.Address, outcomes []Outcome) {
 	to = r.Envelope.ReversePath
-	keep := func(o Outcome) bool { return o.Action.Wanted(o.Recipient.Notify) }
+	keep := func(o Outcome) bool { return o.Action.Owed(r.Envelope, o.Recipient.Notify) }
 	if to.IsNull() {
 		// RFC 3461 §5.2: no notice for a notice, but the postmaster should hear of its failure. If that is what failed, nobody does.
 		to = c.postmaster()

@@ -26,6 +26,12 @@ func RetryAfter(attempts int) time.Duration {
 
 var errUnknown = smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such mailbox"} // RFC 3463 §3.2
 
+// errBinary is why a binary message that no encoding can make lines of is returned (RFC 3463 §3.7: conversion required but not supported).
+var errBinary = smtp.Reply{Code: 554, Enhanced: [3]int{5, 6, 3}, Text: "binary message that cannot be encoded for the mailbox"}
+
+// errExpired is for a message whose sender wants it back rather than delivered so late (RFC 2852 §4.1.3).
+var errExpired = smtp.Reply{Code: 554, Enhanced: [3]int{5, 4, 7}, Text: "delivery time expired"}
+
 // errNobodyYet is why mail for the postmaster waits at a server that has just been set up.
 var errNobodyYet = smtp.Reply{Code: 450, Enhanced: [3]int{4, 1, 1}, Text: "there is no account yet that could get the postmaster's mail"}
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bothy/application/message"
+	"bothy/application/message/convert"
 	"bothy/application/queue"
 )
 
@@ -115,6 +116,9 @@ func (d *Deliverer) deliver(ctx context.Context, lease *queue.Lease) {
 // attempt tries to deliver a message to every account of its recipients, and returns a verdict for each recipient; nil when
 // ctx ended before.
 func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts []int, size int64, open func() (io.ReadCloser, error)) []queue.Verdict {
+	if by := env.DeliverBy; by.Return && !d.now().Before(by.At) {
+		return slices.Repeat([]queue.Verdict{{Failed: true, Reply: errExpired}}, len(env.Recipients))
+	}
 	accounts := make([][]string, len(env.Recipients)) // of each recipient
 	through := map[string][]message.Recipient{}       // and the recipients of each account
 	for i, to := range env.Recipients {
@@ -175,13 +179,22 @@ func (d *Deliverer) accounts(env *message.Envelope, to message.Address) []string
 // into delivers to one account, which reads the body for itself.
 func (d *Deliverer) into(ctx context.Context, account string, env *message.Envelope, size int64, open func() (io.ReadCloser, error)) error {
 	log := d.log().With("id", env.ID, "account", account)
-	body, err := open()
+	plan, err := convert.Fit(env.Body, message.Body8Bit, size, open) // RFC 1939 §3: what is read from a mailbox is lines
+	var body io.ReadCloser
+	if err == nil {
+		body, err = open()
+	}
 	if err != nil {
 		log.Error("queued message not readable", "err", err)
 		return err
 	}
 	defer body.Close()
-	if err := d.Store.Deliver(ctx, account, env, body, size); err != nil {
+	if plan.Body == message.BodyBinary {
+		return errBinary
+	}
+	mine := *env
+	mine.Body, size = plan.Body, plan.Size
+	if err := d.Store.Deliver(ctx, account, &mine, plan.Reader(body), size); err != nil {
 		log.Warn("message not delivered", "err", err)
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"bothy/application/message"
 	"bothy/application/queue"
+	"bothy/application/smtp"
 )
 
 // byDomain is a Router: a lane for each domain.
@@ -162,6 +163,39 @@ func TestDeliverer(t *testing.T) {
 	defer b.notices.mu.Unlock()
 	if f := b.notices.failed; len(f) != 1 || f[0].Recipient.Address.Local != "gone" || f[0].Reply != errUnknown {
 		t.Errorf("%+v", f)
+	}
+}
+
+// TestBinary: RFC 3030 §3, RFC 1939 §3: a binary message is kept in lines; one that cannot be is returned. RFC 2852 §4.1.3: so is one
+// that is late, if its sender wants that.
+func TestBinary(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{})
+	signed := "MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\na\x00\r\n--b\r\n\r\nx\r\n--b--\r\n"
+	for _, c := range []struct {
+		text string
+		by   time.Duration
+		want smtp.Reply
+	}{
+		{"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: image/png\r\n\r\na\x00\nb", 0, smtp.Reply{}},
+		{signed, 0, errBinary},
+		{"Subject: x\r\n\r\n", -time.Second, errExpired},
+		{"Subject: y\r\n\r\n", time.Hour, smtp.Reply{}},
+	} {
+		env := &message.Envelope{ID: message.NewID(time.Now()), Body: message.BodyBinary, Recipients: []message.Recipient{{Address: message.Address{Local: "keeper", Domain: "clinic.example"}}}}
+		if c.by != 0 {
+			env.DeliverBy = message.Deadline{At: time.Now().Add(c.by), Return: true}
+		}
+		verdicts := b.attempt(t.Context(), env, []int{0}, int64(len(c.text)), func() (io.ReadCloser, error) {
+			return io.NopCloser(strings.NewReader(c.text)), nil
+		})
+		if v := verdicts[0]; v.Done != (c.want.Code == 0) || v.Failed == v.Done || v.Reply != c.want {
+			t.Errorf("%q: %+v", c.text, v)
+		}
+	}
+	texts, _ := kept(t, b.Store, "keeper")
+	if len(texts) != 2 || !strings.Contains(texts[0], "Content-Transfer-Encoding: base64\r\n\r\nYQAKYg==\r\n") {
+		t.Errorf("%q", texts)
 	}
 }
 

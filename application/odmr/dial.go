@@ -31,6 +31,7 @@ type Customer struct {
 	Dial       func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer's
 	TLS        *tls.Config                                                          // what to start from, with our certificate if we have one; may be nil
 	Accept     smtp.Acceptor                                                        // our own queue
+	Offer      smtp.Offer                                                           // what the turned session offers the provider
 	Recipients Recipients                                                           // nil: any recipient in Config.Domains is taken
 	Link       Link                                                                 // nil: always up
 	Watch      func(Progress)                                                       // hears of the calls that Run makes; nil: nobody does

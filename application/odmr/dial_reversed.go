@@ -16,6 +16,7 @@ import (
 func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
 	server := &smtp.Server{
 		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
+		Offer:  k.customer.Offer,
 		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
 		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now,
 	}

@@ -13,6 +13,7 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/message"
+	"bothy/application/smtp"
 	"bothy/lib/sim"
 	"bothy/operational/link"
 )
@@ -61,6 +62,52 @@ func TestLargeGoesLast(t *testing.T) {
 			t.Errorf("at last came %q", got)
 		}
 	})
+}
+
+// TestFits: RFC 6152 §3, RFC 3030 §3: a binary message is encoded for a customer who does not take it, and goes as it is to one who does; so
+// do its other wishes, from a provider who is believed.
+func TestFits(t *testing.T) {
+	for _, offered := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			x := emptyExchange(t)
+			env := &message.Envelope{
+				ID: message.NewID(time.Now()), ReversePath: address(t, "a@sender.example"), Body: message.BodyBinary, Priority: 7,
+				Recipients: []message.Recipient{{Address: address(t, "a@clinic.example")}}, Solicit: "net.example:ADV",
+			}
+			const text = "Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: image/png\r\n\r\na\x00\nb"
+			if err := x.hold.Accept(t.Context(), env, strings.NewReader(text)); err != nil {
+				t.Fatal(err)
+			}
+			c := x.customer()
+			c.Dial = x.dial
+			if offered {
+				c.Offer = smtp.Offer{BinaryMIME: true, Priority: true, TrustPriority: true, NoSoliciting: true}
+			}
+			if report, err := c.Call(t.Context(), nil); err != nil || report.Messages != 1 {
+				t.Errorf("%+v, %v", report, err)
+			}
+			x.serving.Wait()
+			got, err := x.site.Lease("mailbox/clinic.example", "test")
+			if err != nil || got == nil {
+				t.Fatal(got, err)
+			}
+			defer got.Release()
+			body, err := got.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer body.Close()
+			content, err := io.ReadAll(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, arrived, _ := strings.Cut(string(content), "\r\n\r\n")
+			if e := got.Envelope; offered && (arrived != "a\x00\nb" || e.Body != message.BodyBinary || e.Priority != 7) ||
+				!offered && (arrived != "YQAKYg==\r\n" || e.Body != message.Body7Bit || e.Priority != 0) {
+				t.Errorf("offered %v: %q, %+v", offered, arrived, e)
+			}
+		})
+	}
 }
 
 // TestPriority: the higher goes first (RFC 6710 §5), in one lane or several, and once.

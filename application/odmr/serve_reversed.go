@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/application/message/convert"
 	"bothy/application/queue"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
@@ -105,14 +106,20 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	if !s.ledger.takes(m) {
 		return out, false
 	}
-	body, err := m.leases[0].Open()
+	lease := m.leases[0]
+	plan, err := convert.Fit(env.Body, b.client.Takes(), lease.Size, lease.Open) // RFC 6152 §3, RFC 3030 §3
+	var body io.ReadCloser
+	if err == nil {
+		body, err = lease.Open()
+	}
 	if err != nil {
 		s.log.Error("message cannot be read", "id", env.ID, "err", err)
 		b.fail(b.settle(m, same(replyUnreadable, len(env.Recipients)), s.retry()))
 		return out, false
 	}
-	source := &source{r: body}
-	return smtp.Outgoing{Envelope: env, Body: source, Size: m.leases[0].Size, Done: func(replies []smtp.Reply) {
+	source := &source{r: plan.Reader(body)}
+	env.Body = plan.Body
+	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, Done: func(replies []smtp.Reply) {
 		body.Close()
 		b.done(m, source, replies)
 	}}, true

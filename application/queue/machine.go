@@ -376,7 +376,11 @@ func (e *entry) age(now int64, t terms) (old, late []*row) {
 		case warn <= 0:
 			late = append(late, r)
 		}
-		e.expires = min(e.expires, now+min(max(min(left, warn), minExpiryWait), maxExpiryWait))
+		least := int64(minExpiryWait)
+		if e.deadline > now && r.lease == nil {
+			least = 1
+		}
+		e.expires = min(e.expires, now+min(max(min(left, warn), least), maxExpiryWait))
 	}
 	return old, late
 }
@@ -393,8 +397,8 @@ func (r *row) left(now int64, t terms) (fail, warn int64) {
 	case e.deadline == 0:
 	case e.returns:
 		fail = min(fail, e.deadline-now) // RFC 2852 §4.1.2, §4.2: by-mode "R"
-	default:
-		warn = min(warn, e.deadline-now) // by-mode "N"
+	case e.deadline > e.id.Time().UnixMilli(): // by-mode "N"; of what was late when it came somebody told before us
+		warn = e.deadline - now
 	}
 	if r.told {
 		warn = math.MaxInt64

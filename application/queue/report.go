@@ -68,6 +68,15 @@ func (a Action) Wanted(n message.Notify) bool {
 	return false
 }
 
+// Owed is Wanted for a recipient of env: one that has a deadline is told of each relay, if it does not want to hear of nothing (RFC 2852
+// §4.1.4). Who relayed it knows whether this was one to tell of.
+func (a Action) Owed(env *message.Envelope, n message.Notify) bool {
+	if a == Relayed && !env.DeliverBy.At.IsZero() {
+		return n&message.NotifyNever == 0
+	}
+	return a.Wanted(n)
+}
+
 // Composer composes the notice (RFC 3464) of what became of recipients; nil when none is due. The envelope's Size is that of
 // content, which the queue reads and closes. The queue accepts the notice in the same commit as what it tells, so it is sent exactly once.
 type Composer interface {

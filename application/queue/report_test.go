@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"bothy/application/message"
 	"bothy/application/queue"
@@ -102,6 +103,7 @@ func TestSuccessTold(t *testing.T) {
 	}{
 		{"not asked", text, false, []message.Notify{0, message.NotifyFailure}, []queue.Verdict{relayed, relayed}, ""},
 		{"asked", text, false, []message.Notify{0, message.NotifySuccess}, []queue.Verdict{relayed, relayed}, "relayed b1@d.example\r\n" + text},
+		{"asked by a deadline", "BY", false, []message.Notify{0, message.NotifyNever, message.NotifyFailure}, []queue.Verdict{relayed, relayed, relayed}, "relayed b0@d.example\r\nrelayed b2@d.example\r\nBY"}, // RFC 2852 §4.1.4
 		{"passed on", text, false, []message.Notify{message.NotifySuccess}, []queue.Verdict{{Done: true}}, ""},
 		{
 			"mixed", text, false,
@@ -123,6 +125,9 @@ func TestSuccessTold(t *testing.T) {
 			for i, n := range c.notify {
 				to := message.Address{Local: fmt.Sprintf("b%d", i), Domain: "d.example"}
 				env.Recipients = append(env.Recipients, message.Recipient{Address: to, Notify: n})
+			}
+			if c.body == "BY" {
+				env.DeliverBy = message.Deadline{At: time.Now().Add(time.Hour), Trace: true}
 			}
 			if err := s.Accept(context.Background(), env, strings.NewReader(c.body)); err != nil {
 				t.Fatal(err)

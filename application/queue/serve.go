@@ -142,6 +142,10 @@ func (s *Spool) warn(l *Lease) bool {
 	for i, to := range l.Envelope.Recipients {
 		if Delayed.Wanted(to.Notify) && !l.Envelope.ReversePath.IsNull() {
 			o := tries[i].outcome(tries[i].reply)
+			if e := l.entry; e.deadline != 0 && e.deadline <= now { // RFC 2852 §4.1.3: status 4.4.7
+				o.Reply = expired(tries[i])
+				o.Reply.Code, o.Reply.Enhanced[0] = 451, 4
+			}
 			left, _ := l.rows[i].left(now, s.o.terms())
 			o.Action, o.Recipient, o.RetryUntil = Delayed, to, time.UnixMilli(now+left)
 			outcomes = append(outcomes, o)

@@ -217,7 +217,7 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	v = s.keep(l, v)
 	var outcomes []Outcome
 	for i := range v {
-		if action, ok := v[i].tells(l.Envelope.Recipients[i].Notify); ok {
+		if action, ok := v[i].tells(&l.Envelope, l.Envelope.Recipients[i].Notify); ok {
 			o := told(i)
 			o.Action, o.Recipient = action, l.Envelope.Recipients[i]
 			outcomes = append(outcomes, o)
@@ -260,10 +260,10 @@ func (s *Spool) keep(l *Lease, v []Verdict) []Verdict {
 
 // tells returns what the Composer is asked about: each failure, for the postmaster may want what the sender does not; success where the
 // sender wants it.
-func (v *Verdict) tells(n message.Notify) (a Action, ok bool) {
+func (v *Verdict) tells(env *message.Envelope, n message.Notify) (a Action, ok bool) {
 	switch {
 	case v.Done:
-		return v.Action, v.Action != 0 && v.Action.Wanted(n)
+		return v.Action, v.Action != 0 && v.Action.Owed(env, n)
 	default:
 		return GivenUp, v.Failed
 	}

@@ -215,6 +215,41 @@ func TestDeliverBy(t *testing.T) {
 	}
 }
 
+// RFC 2852 §4.1.3: the sender hears at the time that they gave, to the second, and not of a delay before; of what was late when it came
+// somebody has told already, and it is told of like any other.
+func TestDeadlineTold(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		in        time.Duration // BY
+		none, one time.Duration // nothing is told until, and one notice is from
+	}{
+		{"soon", 90 * time.Second, 89 * time.Second, 91 * time.Second},
+		{"behind the usual notice", 6 * time.Hour, 6*time.Hour - time.Second, 6*time.Hour + time.Second},
+		{"over when it came", -time.Minute, 4*time.Hour - time.Minute, 4*time.Hour + time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			waits(t, func(t *testing.T, s *queue.Spool, restart func() *queue.Spool) {
+				env := envelope(t, "a@home.example", "b@d.example")
+				env.ID = message.NewID(time.Now())
+				env.DeliverBy = message.Deadline{At: time.Now().Add(c.in)}
+				accept(t, s, env)
+				time.Sleep(c.none)
+				if got := notices(t, s); len(got) != 0 {
+					t.Errorf("told early: %q", got)
+				}
+				time.Sleep(c.one - c.none)
+				if got := notices(t, s); len(got) != 1 {
+					t.Errorf("told %q", got)
+				}
+				time.Sleep(24 * time.Hour)
+				if got := notices(t, s); len(got) != 0 {
+					t.Errorf("told again: %q", got)
+				}
+			})
+		})
+	}
+}
+
 // A site's whole mail may come to be late at once: everybody is told, and what is due meanwhile is woken.
 func TestManyDelays(t *testing.T) {
 	const n = 350

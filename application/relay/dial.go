@@ -46,6 +46,7 @@ type session struct {
 	limits limits
 	known  bool      // we have logged in
 	strict bool      // fit for mail whose sender requires TLS (RFC 8689 §4.2.1)
+	loose  bool      // fit for mail whose sender does not mind alone (RFC 8689 §4.1)
 	spent  bool      // it takes no more recipients
 	sent   int       // transactions
 	second bool      // a server preferred to this one could not be used

@@ -17,7 +17,8 @@ const (
 )
 
 // connectMX opens a session with the best exchanger of domain, or of an address literal, that answers.
-func (r *Relay) connectMX(ctx context.Context, set *settings, domain string, strict bool) (*session, *failure) {
+func (r *Relay) connectMX(ctx context.Context, set *settings, domain string, care care) (*session, *failure) {
+	strict := care == strict
 	if literal, ok := strings.CutPrefix(domain, "["); ok {
 		return r.connectLiteral(ctx, set, literal, strict)
 	}
@@ -36,7 +37,7 @@ func (r *Relay) connectMX(ctx context.Context, set *settings, domain string, str
 		}
 		for _, x := range found {
 			x.domain, x.mx = domain, mx
-			h, f := r.secure(ctx, set, x, policy)
+			h, f := r.secure(ctx, set, x, policy, care)
 			if f == nil && strict {
 				h, f = x.strictly(h, policy)
 			}

@@ -129,7 +129,7 @@ func TestOrder(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var n internet
 			r := newRelay(t, Options{Dial: n.Dial}, Config{}, "")
-			s, f := r.connectMX(t.Context(), r.set.Load(), test.domain, false)
+			s, f := r.connectMX(t.Context(), r.set.Load(), test.domain, ordinary)
 			if s != nil || f == nil {
 				t.Fatalf("%s: %v, %v", test.domain, s, f)
 			}
@@ -186,7 +186,7 @@ func TestNoAnswerIsNeverPermanent(t *testing.T) {
 	} {
 		for _, resolver := range []faulty{{mx: err}, {addrs: err}} {
 			r := newRelay(t, Options{Resolver: resolver}, Config{}, "")
-			_, f := r.connectMX(t.Context(), r.set.Load(), "far.example", false)
+			_, f := r.connectMX(t.Context(), r.set.Load(), "far.example", ordinary)
 			if f == nil || !f.reply.Temporary() || f.reply.Enhanced != [3]int{4, 4, 3} || !f.unreached {
 				t.Errorf("%+v: %+v", resolver, f)
 			}
@@ -199,7 +199,7 @@ func TestNoAnswerIsNeverPermanent(t *testing.T) {
 		n := &internet{errs: map[string]error{"192.0.2.9:25": err, "mail.provider.example:587": err}}
 		r := newRelay(t, Options{Dial: n.Dial}, Config{}, "mail.provider.example:587")
 		for _, connect := range []func() (*session, *failure){
-			func() (*session, *failure) { return r.connectMX(t.Context(), r.set.Load(), "plain.example", false) },
+			func() (*session, *failure) { return r.connectMX(t.Context(), r.set.Load(), "plain.example", ordinary) },
 			func() (*session, *failure) {
 				return r.connectHops(t.Context(), r.set.Load(), []string{"mail.provider.example:587"}, false)
 			},

@@ -90,6 +90,48 @@ func TestRequireTLS(t *testing.T) { // RFC 8689 §4.2.1
 	}
 }
 
+// TestTLSNotRequired: RFC 8689 §4.1: mail whose sender asks for it goes whatever the domain's records or policy demand, with TLS where
+// there is any; other mail of the lane waits, before it and behind it, and nothing of it goes over that connection.
+func TestTLSNotRequired(t *testing.T) {
+	ca := newAuthority(t)
+	right, other := ca.issue(t, "a.far.example"), ca.issue(t, "what.ever.example")
+	for _, test := range []struct {
+		name     string
+		resolver Static
+		cert     *tls.Certificate // nil: no STARTTLS
+		next     string           // what relay.next_hop says of the domain
+		came     string
+		secured  bool
+	}{
+		{"TLSA records of another", signed(spki(right.Leaf)), &other, "", "report bob", true},
+		{"TLSA records, no STARTTLS", signed(spki(right.Leaf)), nil, "", "report bob", false},
+		{"TLSA records that fit", signed(spki(right.Leaf)), &right, "", "other bob, report bob, more bob", true},
+		{"it is we who require it", oneExchanger, nil, tlsRequired, "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				x := newRemote(nil)
+				if test.cert != nil {
+					x.server.TLS = &tls.Config{Certificates: []tls.Certificate{*test.cert}}
+				}
+				cfg := Config{}
+				if test.next != "" {
+					cfg.NextHops = map[string]NextHop{"far.example": {TLS: test.next}}
+				}
+				g := newRig(t, at(x), Options{Resolver: test.resolver}, cfg)
+				defer g.stop()
+				g.accept("other", "bob@far.example")
+				g.acceptAs("report", "bob@far.example", func(env *message.Envelope) { env.TLSOptional = true })
+				g.accept("more", "bob@far.example")
+				pass(time.Minute)
+				if got := x.taken(); got != test.came || x.secured.Load() != test.secured {
+					t.Errorf("came: %q, TLS %v; last reply %q", got, x.secured.Load(), g.lastReply())
+				}
+			})
+		})
+	}
+}
+
 // TestRequireTLSNotice: RFC 8689 §5: a notice goes on without.
 func TestRequireTLSNotice(t *testing.T) {
 	bubble(t, func(t *testing.T) {

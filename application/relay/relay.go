@@ -230,13 +230,27 @@ func (r *Relay) evidence(lane queue.Lane, up bool, why string) {
 	}
 }
 
-// connect opens a session with the next hop of lane; strict: one for mail whose sender requires TLS.
-func (r *Relay) connect(ctx context.Context, lane queue.Lane, strict bool) (*session, *failure) {
+// care is how a session's TLS is decided on.
+type care uint8
+
+const (
+	ordinary care = iota // by the next hop's own policies, and ours
+	strict               // for mail whose sender requires TLS (RFC 8689 §4.2.1)
+	loose                // for mail whose sender asks that the next hop's policies be ignored (RFC 8689 §4.1)
+)
+
+// connect opens a session with the next hop of lane.
+func (r *Relay) connect(ctx context.Context, lane queue.Lane, care care) (s *session, f *failure) {
 	set := r.set.Load()
 	if lane.Kind() == "mx" {
-		return r.connectMX(ctx, set, lane.Name(), strict)
+		s, f = r.connectMX(ctx, set, lane.Name(), care)
+	} else {
+		s, f = r.connectHops(ctx, set, set.hops(lane), care == strict)
 	}
-	return r.connectHops(ctx, set, set.hops(lane), strict)
+	if s != nil {
+		s.loose = care == loose
+	}
+	return s, f
 }
 
 // retry is when to try lane again after so many failed attempts. Those that fail together come back together, so that one of them finds

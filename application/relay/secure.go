@@ -42,11 +42,14 @@ func (r *Relay) policy(ctx context.Context, set *settings, domain string) *mtast
 }
 
 // secure says how the connections to x are to be secured: as the operator wants it for the domain; else as x's TLSA records do, which a
-// policy does not overrule (RFC 8461 §2); else as the domain's policy does; else opportunistically.
-func (r *Relay) secure(ctx context.Context, set *settings, x exchanger, policy *mtasts.Policy) (hop, *failure) {
+// policy does not overrule (RFC 8461 §2); else as the domain's policy does; else opportunistically. A sender may ask that what the domain wants be ignored (RFC 8689 §4.1).
+func (r *Relay) secure(ctx context.Context, set *settings, x exchanger, policy *mtasts.Policy, care care) (hop, *failure) {
 	h := hop{name: x.host, sni: x.host, tls: tlsOpportunistic, demand: "relay.tls"}
 	if mode := set.NextHops[x.domain].TLS; mode != "" {
 		h.tls = mode
+		return h, nil
+	}
+	if care == loose {
 		return h, nil
 	}
 	enforced := policy != nil && policy.Mode == mtasts.Enforce
@@ -152,6 +155,11 @@ func (x exchanger) strictly(h hop, policy *mtasts.Policy) (hop, *failure) {
 // unwilling is the failure of a server that does not promise what the sender requires.
 func unwilling(h hop) *failure {
 	return &failure{reply: smtp.Reply{Code: 451, Enhanced: [3]int{4, 7, 30}, Text: h.name + " does not offer REQUIRETLS, which is required (the sender)"}}
+}
+
+// insecure reports whether f is that TLS is not as the next hop's domain wants it.
+func (f *failure) insecure() bool {
+	return f.remote == "" && f.reply.Enhanced[1] == 7 && (f.reply.Enhanced[2] == 5 || f.reply.Enhanced[2] == 10)
 }
 
 // final is f for mail whose sender requires TLS: that there is none, or none that is proved, is permanent (RFC 8689 §4.2.1).

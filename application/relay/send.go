@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"slices"
@@ -91,7 +90,7 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 			replies[i] = reply
 		}
 	}
-	content, err := fit(s.client, lease)
+	content, err := convert.Fit(lease.Envelope.Body, s.client.Takes(), lease.Size, lease.Open) // RFC 6152 §3, RFC 3030 §3
 	var signature []byte
 	if err == nil {
 		signature = r.signature(lease, content)
@@ -126,31 +125,6 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 		}
 	}
 	return replies, nil
-}
-
-// fit plans how the message reaches a server that lacks what it needs: with 8-bit or binary parts encoded (RFC 6152 §3, RFC 3030 §3).
-// One for which there is no way stays as it is, and the client refuses it.
-func fit(c *smtp.Client, lease *queue.Lease) (*convert.Plan, error) {
-	asIs := &convert.Plan{Body: lease.Envelope.Body, Size: lease.Size}
-	switch c.Lacks(&lease.Envelope, lease.Size) {
-	case smtp.Needs8BitMIME, smtp.NeedsBinaryMIME:
-	default:
-		return asIs, nil
-	}
-	target := message.Body7Bit
-	if _, ok := c.Has("8BITMIME"); ok {
-		target = message.Body8Bit
-	}
-	body, err := lease.Open()
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close()
-	plan, err := convert.Examine(body, target)
-	if errors.Is(err, convert.ErrUnconvertible) {
-		return asIs, nil
-	}
-	return plan, err
 }
 
 // signature is the DKIM-Signature fields of a message that was submitted here, over what will be sent. What cannot be signed goes without.

@@ -83,17 +83,23 @@ func (w *worker) nudge(ctx context.Context) {
 // of no use now, and the lane's mail stays due.
 func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 	r := w.relay
-	if requiresTLS(&lease.Envelope) && (w.session == nil || !w.session.strict) {
+	need := ordinary
+	switch {
+	case requiresTLS(&lease.Envelope) && (w.session == nil || !w.session.strict):
 		if !w.connectStrictly(ctx, lease) {
 			return true
 		}
+	case lease.Envelope.TLSOptional:
+		need = loose
+	case w.session != nil && w.session.loose:
+		w.hangUp()
 	}
 	if w.session == nil {
-		if f, until, ok := r.crew.mourned(w.lane, r.o.Now()); ok && fresh(lease) && !f.reply.Permanent() {
+		if f, until, ok := r.crew.mourned(w.lane, r.o.Now()); ok && fresh(lease) && !f.reply.Permanent() && need != loose {
 			w.put(lease, f, until)
 			return true
 		}
-		f := w.connect(ctx)
+		f := w.connect(ctx, need)
 		switch {
 		case w.session != nil:
 		case f == nil: // neither the message's fault nor the next hop's
@@ -103,7 +109,7 @@ func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 			lease.Release()
 			return false
 		default:
-			w.fail(ctx, lease, f)
+			w.fail(ctx, hard, lease, f)
 			return true
 		}
 	}
@@ -115,14 +121,14 @@ func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 }
 
 // connect opens a session, or says why there is none; nil without a session: we, or the link, broke it off.
-func (w *worker) connect(ctx context.Context) *failure {
+func (w *worker) connect(ctx context.Context, need care) *failure {
 	r := w.relay
 	if w.lost == maxLost {
 		w.lost = 0
 		return later(4, 2, "%d sessions in a row were lost without an answer", maxLost)
 	}
 	flaps := r.flapsOf(w.lane)
-	s, f := r.connect(ctx, w.lane, false)
+	s, f := r.connect(ctx, w.lane, need)
 	switch {
 	case f == nil:
 		w.meet(s)
@@ -138,7 +144,7 @@ func (w *worker) connectStrictly(ctx context.Context, lease *queue.Lease) bool {
 	r := w.relay
 	w.hangUp()
 	flaps := r.flapsOf(w.lane)
-	s, f := r.connect(ctx, w.lane, true)
+	s, f := r.connect(ctx, w.lane, strict)
 	switch {
 	case f == nil:
 		w.meet(s)
@@ -183,15 +189,20 @@ func (w *worker) testify(f *failure) {
 }
 
 // fail defers lease because the next hop cannot be used, and with it whatever else of the lane is due: one attempt a round is
-// enough for all (RFC 5321 §4.5.4.1). What is permanent for the lane is so for each of its recipients.
-func (w *worker) fail(ctx context.Context, lease *queue.Lease, f *failure) {
+// enough for all (RFC 5321 §4.5.4.1), but for those whose senders do not mind that there is no TLS as it should be. What is permanent for
+// the lane is so for each of its recipients.
+func (w *worker) fail(ctx, hard context.Context, lease *queue.Lease, f *failure) {
 	r := w.relay
 	r.o.Log.Warn("next hop cannot be used", "lane", w.lane, "reply", f.reply.Error())
 	w.testify(f)
 	r.crew.mourn(w.lane, f, r.o.Now())
 	jitter := r.o.Rand()
 	for lease != nil {
-		w.put(lease, f, r.retry(w.lane, tries(lease), jitter))
+		if f.insecure() && lease.Envelope.TLSOptional {
+			w.carry(ctx, hard, lease)
+		} else {
+			w.put(lease, f, r.retry(w.lane, tries(lease), jitter))
+		}
 		if ctx.Err() != nil || !r.runs(w.lane) {
 			return
 		}

@@ -123,6 +123,17 @@ func (c *Client) Lacks(env *message.Envelope, size int64) Reply {
 	return c.lacksTime(env)
 }
 
+// Takes returns what the peer can be sent: the BODY type that needs most of it (RFC 6152 §3, RFC 3030 §3).
+func (c *Client) Takes() message.BodyType {
+	switch {
+	case c.has("BINARYMIME") && c.has("CHUNKING"):
+		return message.BodyBinary
+	case c.has("8BITMIME"):
+		return message.Body8Bit
+	}
+	return message.Body7Bit
+}
+
 // lacksTime is Lacks for a message with a deadline behind which it goes back (RFC 2852 §4.1.4.1).
 func (c *Client) lacksTime(env *message.Envelope) Reply {
 	if !env.DeliverBy.Return {

@@ -19,7 +19,7 @@
 //	RFC 6152  8BITMIME                      all; the client does not convert to 7 bits, it refuses
 //	RFC 6409  Message submission            §4.3, authentication; the rest is package submission's
 //	RFC 6531  SMTPUTF8                      all; the client does not downgrade, it refuses
-//	RFC 6710  MT-PRIORITY                   parameters at both ends; the order of sending is package queue's
+//	RFC 6710  MT-PRIORITY                   parameters at both ends, and who may have which; the order of sending is package queue's
 //	RFC 7504  521 and 556                   all
 //	RFC 8689  REQUIRETLS                    the extension; what proves a server is package relay's; and the field TLS-Required
 //	RFC 9422  LIMITS                        all

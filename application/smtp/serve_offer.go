@@ -20,9 +20,12 @@ type Offer struct {
 	Limits bool
 	// RequireTLS is RFC 8689: Envelope.RequireTLS. It is listed under TLS only.
 	RequireTLS bool
-	// Priority is the name of the Priority Assignment Policy, such as "MIXER", at most 20 letters, digits and "-_." (RFC 6710
-	// §9.2): Envelope.Priority. A session that nobody has logged in to gets 0 at most, and Policy.Mail may change it. Empty: not offered.
-	Priority string
+	// Priority is RFC 6710: Envelope.Priority. A session that has logged in gets Limits.Priority at most and any other 0, if not
+	// TrustPriority; Policy.Mail may change it. PriorityPolicy is the name of the Priority Assignment Policy, such as "MIXER", at most 20
+	// letters, digits and "-_." (RFC 6710 §9.2); empty where all nineteen priorities are what they are.
+	Priority       bool
+	PriorityPolicy string
+	TrustPriority  bool // of a client that we have called, so that we know who it is
 	// DeliverBy is the shortest by-time that a message may be returned for, whole seconds (RFC 2852 §3): Envelope.DeliverBy. 0: not
 	// offered.
 	DeliverBy time.Duration
@@ -91,7 +94,7 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		}
 	}
 	if offersPriority(s) {
-		b.WriteString("\nMT-PRIORITY " + offer.Priority)
+		b.WriteString(strings.TrimRight("\nMT-PRIORITY "+offer.PriorityPolicy, " "))
 	}
 	if offersTLS(s) {
 		b.WriteString("\nREQUIRETLS")
@@ -122,7 +125,7 @@ const maxLimit = 999_999
 
 func offersDSN(s *Session) bool { return s.server.Offer.DSN }
 
-func offersPriority(s *Session) bool { return s.server.Offer.Priority != "" }
+func offersPriority(s *Session) bool { return s.server.Offer.Priority }
 
 func offersTLS(s *Session) bool { return s.server.Offer.RequireTLS && s.Conn.TLS() != nil } // RFC 8689 §2
 

@@ -163,11 +163,16 @@ func takePriority(_ *Session, env *message.Envelope, _ *message.Recipient, p par
 	return Reply{}
 }
 
-// mayRaise takes a priority above the ordinary from who is not known (RFC 6710 §4.1) and returns the one that was asked for.
+// mayRaise takes a priority above what the client may have, and above the ordinary from who is not known (RFC 6710 §4.1), and returns the
+// one that was asked for.
 // Policy may change it further.
 func (s *Session) mayRaise(env *message.Envelope) (asked int8) {
 	asked = env.Priority
-	if s.Identity == "" {
+	switch {
+	case s.server.Offer.TrustPriority:
+	case s.Identity != "":
+		env.Priority = min(env.Priority, int8(s.limits.Priority))
+	default:
 		env.Priority = min(env.Priority, 0)
 	}
 	return asked

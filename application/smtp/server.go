@@ -91,6 +91,7 @@ type Limits struct {
 	Idle             int           `doc:"Commands in a row that bring no mail (NOOP, RSET, VRFY, HELP, EHLO, ETRN) before 421 closes the session; those a minute apart do not count." default:"100" min:"20"`
 	Mails            int           `doc:"Most MAIL commands of one session, 0 for no limit (RFC 9422 §4.1 MAILMAX)." default:"0"`
 	RecipientDomains int           `doc:"Most different domains of recipients in one session, 0 for no limit (RFC 9422 §4.3 RCPTDOMAINMAX)." default:"0"`
+	Priority         int           `doc:"Highest priority that a client who has logged in may give a message (RFC 6710 §4.1); of others it is 0." default:"4" min:"1" max:"9"`
 	AuthFailures     int           `doc:"Failed AUTH commands before 421 closes the session (RFC 4954 §9: at least 3)." default:"3" min:"3"`
 }
 
@@ -106,6 +107,7 @@ func (l Limits) or() Limits {
 		Idle:             cmp.Or(l.Idle, 100),
 		Mails:            l.Mails,
 		RecipientDomains: l.RecipientDomains,
+		Priority:         cmp.Or(l.Priority, 4),
 		AuthFailures:     cmp.Or(l.AuthFailures, 3),
 	}
 }

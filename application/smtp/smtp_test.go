@@ -322,7 +322,7 @@ func TestServerTranscripts(t *testing.T) {
 
 // everything is an Offer of all there is.
 var everything = Offer{
-	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
+	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: true, PriorityPolicy: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
 }
 
 // queues is what ETRN finds.

@@ -192,7 +192,7 @@ var rules = []rule{
 	{"7", "MAY", "SIZE (RFC 1870)", "ext-size", "offered", offers("SIZE")},
 	{"7", "MUST NOT", "reply code 521 (RFC 1846)", "no-521", "never", nil},
 	{"7", "MAY", "CHECKPOINT (RFC 1845)", "ext-checkpoint", "", offers("CHECKPOINT")},
-	{"7", "MAY", "BINARYMIME (RFC 3030)", "ext-binarymime", "", offers("BINARYMIME")},
+	{"7", "MAY", "BINARYMIME (RFC 3030)", "ext-binarymime", "offered", offers("BINARYMIME")},
 	{"7", "MAY", "CHUNKING (RFC 3030)", "ext-chunking", "offered", offers("CHUNKING")},
 	{"7", "SHOULD", "8BITMIME (RFC 6152)", "ext-8bitmime", "offered", offers("8BITMIME")},
 	{"7", "MUST", "AUTH (RFC 4954)", "ext-auth", "offered", offers("AUTH")},

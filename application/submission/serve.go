@@ -130,7 +130,7 @@ const (
 func (a *Agent) Server(certificates *tls.Config, auth smtp.Authenticator) *smtp.Server {
 	offer := smtp.Offer{ // RFC 6409 §7
 		Limits: true, DSN: true, NoSoliciting: true, Unsolicited: a.Config.Unsolicited, RequireTLS: true,
-		FutureRelease: maxHold, DeliverBy: shortestDeadline, Priority: "MIXER",
+		FutureRelease: maxHold, DeliverBy: shortestDeadline, Priority: true, BinaryMIME: true,
 	}
 	return &smtp.Server{
 		Hostname: a.Hostname, Protocol: smtp.Submission, TLS: certificates, RequireTLS: certificates != nil && !a.Config.Plaintext, Auth: auth,

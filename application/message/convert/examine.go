@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"unicode/utf8"
@@ -48,6 +49,25 @@ func Examine(r io.Reader, target message.BodyType) (*Plan, error) {
 			return nil, err
 		}
 	}
+}
+
+// Fit plans how a message of size octets that was given as body reaches a server that takes BODY types up to target. One for which
+// there is no way stays as it is, for the server to be refused. The error is what opening or reading it met.
+func Fit(body, target message.BodyType, size int64, open func() (io.ReadCloser, error)) (*Plan, error) {
+	asIs := &Plan{Body: body, Size: size}
+	if body <= target {
+		return asIs, nil
+	}
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	plan, err := Examine(r, target)
+	if errors.Is(err, ErrUnconvertible) {
+		return asIs, nil
+	}
+	return plan, err
 }
 
 // Needed reports whether Reader changes anything.
