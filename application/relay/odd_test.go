@@ -47,7 +47,7 @@ var oddities = []oddity{
 		return true
 	}},
 	{name: "closes", late: func(net.Conn, string) bool { return false }},
-	{name: "resets", late: func(conn net.Conn, _ string) bool { conn.(interface{ Vanish() }).Vanish(); return false }},
+	{name: "vanishes", late: func(conn net.Conn, _ string) bool { conn.(interface{ Vanish() }).Vanish(); return false }},
 	{name: "closes its half", late: func(conn net.Conn, _ string) bool {
 		conn.(interface{ CloseWrite() error }).CloseWrite()
 		io.Copy(io.Discard, conn)
