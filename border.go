@@ -45,6 +45,9 @@ func (s *Site) border(cfg Config) *smtp.Server {
 		Policy: s.router.Border(), Accept: s.watched(s.spool), Limits: cfg.SMTP.Limits,
 		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}
+	if cfg.Checkpoint.Border {
+		border.Checkpoints = s.checkpoints
+	}
 	if len(cfg.ODMR.Listen)+len(cfg.ODMR.ListenTLS) > 0 { // for customers who have an address of their own
 		border.Etrn = s.starter.Etrn
 	}

@@ -67,7 +67,7 @@ func (s *Site) composeServers(next *composition) {
 	}
 	agent := submission.New(submission.Options{
 		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
-		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers,
+		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints,
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
@@ -153,6 +153,9 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	// The spool's timers, the admin socket and the follower of link events stay as long as the site.
 	units["spool"] = unit{stage: ground, run: s.spool.Run, grace: cfg.StopGrace}
 	units["link events"] = unit{stage: ground, run: s.followLink, grace: cfg.StopGrace}
+	if s.checkpoints != nil {
+		units["checkpoints"] = unit{stage: ground, run: s.checkpoints.Run, grace: cfg.StopGrace}
+	}
 	units["admin"] = s.adminUnit(cfg)
 	units["certificate"] = unit{stage: ground, spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
@@ -202,7 +205,7 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		customer := s.caller(cfg)
 		if customer == nil {
 			customer = &odmr.Customer{
-				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Recipients: s.directory, Offer: toFetch(), Link: s.link,
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Checkpoints: s.checkpoints, Recipients: s.directory, Offer: toFetch(), Link: s.link,
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

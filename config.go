@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
 	"bothy/application/message"
@@ -45,6 +46,7 @@ type Config struct {
 	Route       route.Config          `doc:"Where mail for others goes."`
 	Relay       relay.Config          `doc:"How mail leaves."`
 	Queue       queue.Config          `doc:"Mail that waits." reload:"restart"`
+	Checkpoint  checkpoint.Config     `doc:"Messages whose connection broke (RFC 1845)." reload:"restart"`
 	Notices     dsn.Config            `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config        `doc:"Mail that has arrived."`
 	Link        link.Config           `doc:"What tells whether the uplink is up."`

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/directory"
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
@@ -40,23 +41,24 @@ type Ports map[string][]string
 
 // Site is a running Bothy.
 type Site struct {
-	env       Env
-	started   time.Time
-	directory *directory.Directory
-	boxes     *mailbox.Store
-	spool     *queue.Spool
-	router    *route.Router
-	link      *link.Link
-	certs     certificates
-	keeper    *keeper
-	throttle  sasl.Throttle // of logins, over all services
-	faults    submission.Faults
-	usage     submission.Usage
-	readers   submission.Readers // by POP3, lately
-	notices   *dsn.Composer
-	sessions  odmr.Sessions // of customers, over reloads
-	dhcp      addressing
-	starter   odmr.Starter
+	env         Env
+	started     time.Time
+	directory   *directory.Directory
+	boxes       *mailbox.Store
+	spool       *queue.Spool
+	checkpoints *checkpoint.Store // nil: not offered
+	router      *route.Router
+	link        *link.Link
+	certs       certificates
+	keeper      *keeper
+	throttle    sasl.Throttle // of logins, over all services
+	faults      submission.Faults
+	usage       submission.Usage
+	readers     submission.Readers // by POP3, lately
+	notices     *dsn.Composer
+	sessions    odmr.Sessions // of customers, over reloads
+	dhcp        addressing
+	starter     odmr.Starter
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
@@ -172,7 +174,13 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 		Provider: func() *odmr.Provider { return s.current.Load().provider }, Directory: s.directory, Log: env.Log.With("service", "etrn"),
 	}
 	s.opened.Store(true)
-	return s, nil
+	if cfg.Checkpoint.Offer {
+		s.checkpoints, err = checkpoint.Open(checkpoint.Options{
+			Config: cfg.Checkpoint, Dir: filepath.Join(cfg.Data, "spool", "partial"), Accepted: s.spool.Transaction,
+			Full: func() bool { return s.spool.Stats().Full }, Log: env.Log, Now: env.Now,
+		})
+	}
+	return s, err
 }
 
 // close ends what open began, in the other order.
@@ -197,6 +205,7 @@ func (s *Site) apply(cfg Config) error {
 	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start (reload:"restart")
 		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
 		cfg.PasswordIterations = old.cfg.PasswordIterations
+		cfg.Checkpoint = old.cfg.Checkpoint
 		cfg.DHCP4.Interfaces = old.cfg.DHCP4.Interfaces
 	}
 	next, units, err := s.compose(cfg)

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/message"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
@@ -33,10 +34,12 @@ type Customer struct {
 	Accept     smtp.Acceptor                                                        // our own queue
 	Offer      smtp.Offer                                                           // what the turned session offers the provider
 	Recipients Recipients                                                           // nil: any recipient in Config.Domains is taken
-	Link       Link                                                                 // nil: always up
-	Watch      func(Progress)                                                       // hears of the calls that Run makes; nil: nobody does
-	Log        *slog.Logger
-	Now        func() time.Time // in trace fields; nil: time.Now
+	// Checkpoints keeps what came of a message whose connection broke (RFC 1845), where Accept keeps its transaction; nil: nobody does.
+	Checkpoints *checkpoint.Store
+	Link        Link           // nil: always up
+	Watch       func(Progress) // hears of the calls that Run makes; nil: nobody does
+	Log         *slog.Logger
+	Now         func() time.Time // in trace fields; nil: time.Now
 
 	once   sync.Once
 	poke   chan struct{}

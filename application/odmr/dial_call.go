@@ -30,6 +30,7 @@ type call struct {
 	waited       int // messages that the provider had for us
 	waitedOctets int64
 	partial      int64       // octets of the message under way
+	told         int64       // of them when somebody was told last
 	open         bool        // a message is under way, as far as the policy sees
 	turned       int64       // the customer's octets when the connection was turned
 	lull         *time.Timer // looks whether the provider has gone quiet; nil before the turn

@@ -18,7 +18,8 @@ func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
 		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
 		Offer:  k.customer.Offer,
 		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
-		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now,
+		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now, Arrived: k.arrived,
+		Checkpoints: k.customer.Checkpoints, PeerName: "provider " + k.cfg.Provider + " " + k.cfg.Username,
 	}
 	return server.Serve(ctx, conn)
 }
@@ -34,16 +35,26 @@ func (k *call) wishes() (keywords []smtp.Extension) {
 	return keywords
 }
 
+// arrived hears of the text of the message under way.
+func (k *call) arrived(octets int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.partial = max(octets, 0); octets-k.told >= progressStep || octets < k.told {
+		k.told = octets
+		k.step(Receiving)
+	}
+}
+
 // progressStep is how many octets of a message pass between two reports of progress.
 const progressStep = 32 << 10
 
 // Accept implements smtp.Acceptor: it counts what our queue takes.
 func (k *call) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
-	m := &meter{r: body, call: k}
+	m := &meter{r: body}
 	err := k.customer.Accept.Accept(ctx, env, m)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.partial, k.open = 0, false
+	k.partial, k.told, k.open = 0, 0, false
 	k.last.Store(time.Now().UnixNano()) // the provider waited for us
 	if err != nil {
 		return err
@@ -56,20 +67,13 @@ func (k *call) Accept(ctx context.Context, env *message.Envelope, body io.Reader
 
 // meter counts a body on its way to the disk.
 type meter struct {
-	r    io.Reader
-	n    int64
-	call *call
+	r io.Reader
+	n int64
 }
 
 func (m *meter) Read(b []byte) (int, error) {
 	n, err := m.r.Read(b)
 	m.n += int64(n)
-	m.call.mu.Lock()
-	defer m.call.mu.Unlock()
-	if m.n-m.call.partial >= progressStep {
-		m.call.partial = m.n
-		m.call.step(Receiving)
-	}
 	return n, err
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/application/queue"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
@@ -28,16 +29,17 @@ type session struct {
 	account  string             // who sent ATRN
 	customer directory.Customer // as it was then
 	ledger   ledger
-	seated   bool          // has the account's seat. This and gone are guarded by Sessions
-	gone     chan struct{} // closed when it has left the seat
-	domains  []string      // what ATRN was granted
-	linger   time.Duration // after the last message
-	keep     bool          // what is too large waits
-	full     bool          // the customer takes no more in this session
-	stage    atomic.Int32  // a State
-	messages atomic.Int64  // that the customer has taken
-	octets   atomic.Int64  // of their bodies
-	err      error         // how it ended
+	seated   bool                // has the account's seat. This and gone are guarded by Sessions
+	gone     chan struct{}       // closed when it has left the seat
+	domains  []string            // what ATRN was granted
+	linger   time.Duration       // after the last message
+	keep     bool                // what is too large waits
+	full     bool                // the customer takes no more in this session
+	apart    map[message.ID]bool // messages that the customer has, but not for all: the others get them in a transaction of their own
+	stage    atomic.Int32        // a State
+	messages atomic.Int64        // that the customer has taken
+	octets   atomic.Int64        // of their bodies
+	err      error               // how it ended
 }
 
 // Mechanisms implements smtp.Authenticator.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/application/message"
 	"bothy/application/message/convert"
 	"bothy/application/queue"
 	"bothy/application/sasl"
@@ -119,10 +120,22 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	}
 	source := &source{r: plan.Reader(body)}
 	env.Body = plan.Body
-	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, Done: func(replies []smtp.Reply) {
+	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, TransID: s.transaction(env), Done: func(replies []smtp.Reply) {
 		body.Close()
 		b.done(m, source, replies)
 	}}, true
+}
+
+// transaction names the transaction of a message for a site of ours: the same whenever it is sent, so that it goes on where the link broke, and
+// does not come twice when the reply was lost (RFC 1845 §3). Recipients whom the site did not take with the others have one of their own.
+func (s *session) transaction(env *message.Envelope) string {
+	parts := []string{"odmr", s.account, env.ID.String(), env.Body.String()}
+	if s.apart[env.ID] {
+		for _, to := range env.Recipients {
+			parts = append(parts, to.Address.String())
+		}
+	}
+	return smtp.TransID(s.provider.Hostname, parts...)
 }
 
 func (b *batch) fail(err error) { b.err = errors.Join(b.err, err) }
@@ -142,6 +155,12 @@ func (b *batch) done(m *leased, source *source, replies []smtp.Reply) {
 	case lost && b.doubt:
 		m.release()
 		return
+	}
+	if slices.Contains(replies, smtp.NotOfTransaction) {
+		if s.apart == nil {
+			s.apart = map[message.ID]bool{}
+		}
+		s.apart[m.leases[0].Envelope.ID] = true
 	}
 	b.doubt = b.doubt || lost
 	b.fail(b.settle(m, replies, s.retry()))
@@ -233,7 +252,7 @@ func (b *batch) settle(m *leased, replies []smtp.Reply, retry time.Duration) err
 			switch v := &verdicts[i]; {
 			case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
 				v.Action = queue.Relayed
-			case progress && tooMany(v.Reply):
+			case progress && tooMany(v.Reply), v.Reply == smtp.NotOfTransaction:
 				*v = queue.Verdict{}
 			}
 		}

@@ -69,6 +69,7 @@ type Relay struct {
 
 	crew   crew
 	health health
+	begun  begun
 }
 
 // settings are a Config made ready.

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -101,20 +100,13 @@ func (r *Relay) transfer(ctx context.Context, s *session, lease *queue.Lease) ([
 			return replies, nil
 		}
 		to := min(from+s.limits.recipients, len(all))
-		env := lease.Envelope
-		env.Body, env.Recipients = content.Body, all[from:to]
-		var body io.ReadCloser
-		if body, err = lease.Open(); err != nil {
-			rest(from, smtp.Reply{})
-			break
-		}
-		s.sent++
-		got, err := s.client.Send(ctx, &env, io.MultiReader(bytes.NewReader(signature), content.Reader(body)), content.Size+int64(len(signature)))
-		body.Close()
+		d := draft{lease: lease, content: content, signature: signature, recipients: all[from:to], apart: len(all) > s.limits.recipients}
+		got, lost, failed := r.transact(ctx, s, d)
 		copy(replies[from:to], got)
-		if err != nil {
-			return replies, err
+		if lost != nil {
+			return replies, lost
 		}
+		err = failed
 	}
 	if err != nil {
 		r.o.Log.Error("message cannot be read", "id", lease.Envelope.ID, "err", err)
@@ -132,6 +124,9 @@ func (r *Relay) signature(lease *queue.Lease, content *convert.Plan) []byte {
 	if r.o.Sign == nil || lease.Envelope.Account == "" {
 		return nil
 	}
+	if fields, ok := r.begun.of(lease, content); ok {
+		return fields
+	}
 	fields, err := r.o.Sign(func() (io.ReadCloser, error) {
 		body, err := lease.Open()
 		if err != nil {
@@ -143,6 +138,7 @@ func (r *Relay) signature(lease *queue.Lease, content *convert.Plan) []byte {
 		r.o.Log.Warn("message not signed", "id", lease.Envelope.ID, "err", err)
 		return nil
 	}
+	r.begun.keep(lease, content, fields)
 	return fields
 }
 

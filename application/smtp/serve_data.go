@@ -319,6 +319,9 @@ func (b *body) lose(err error) {
 // check looks at the text just found.
 func (b *body) check() {
 	b.size += int64(len(b.text))
+	if b.s.server.Arrived != nil {
+		b.s.server.Arrived(b.size)
+	}
 	if !b.header.over {
 		b.readHeader()
 	}

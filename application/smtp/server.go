@@ -58,6 +58,9 @@ type Server struct {
 	// message.Envelope.Transaction with the message, for the store to know what was accepted.
 	Checkpoints *checkpoint.Store
 
+	// Arrived hears how many octets of a message's text are here, each time there are more. Nil: nobody does.
+	Arrived func(octets int64)
+
 	// PeerName is who the client is for Checkpoints where it does not log in, such as the provider that we have called. Empty: its address.
 	PeerName string
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/directory"
 	"bothy/application/message"
 	"bothy/application/smtp"
@@ -72,10 +73,13 @@ type Options struct {
 	Notice func(env *message.Envelope, header []byte, refusal smtp.Reply, now time.Time) (notice *message.Envelope, content []byte)
 
 	Readers *Readers // who read by POP3 lately, for Config.POPWindow; nil: nobody
-	Faults  *Faults  // nil: counted for this Agent alone
-	Usage   *Usage   // nil: counted for this Agent alone
-	Log     *slog.Logger
-	Now     func() time.Time // nil: time.Now
+	// Checkpoints keeps what came of messages whose connection broke (RFC 1845), where Next keeps their transactions. Nil: nobody does.
+	Checkpoints *checkpoint.Store
+
+	Faults *Faults // nil: counted for this Agent alone
+	Usage  *Usage  // nil: counted for this Agent alone
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
 }
 
 // Agent is a Message Submission Agent (RFC 6409 §2.1): the smtp.Policy and the smtp.Acceptor of a submission port. It is safe for
@@ -135,7 +139,7 @@ func (a *Agent) Server(certificates *tls.Config, auth smtp.Authenticator) *smtp.
 	return &smtp.Server{
 		Hostname: a.Hostname, Protocol: smtp.Submission, TLS: certificates, RequireTLS: certificates != nil && !a.Config.Plaintext, Auth: auth,
 		Offer: offer, Policy: a, PolicyAuthorizes: true, Accept: a, ShowSubmitter: a.Config.ShowClient,
-		Limits: a.Config.Limits, Log: a.Log, Now: a.Now,
+		Limits: a.Config.Limits, Log: a.Log, Now: a.Now, Checkpoints: a.Checkpoints,
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/directory"
 	"bothy/application/message"
 	"bothy/application/smtp"
+	"bothy/lib/sim"
 )
 
 // house is a directory as submission sees one: light.example and foo.example are local, keeper and his people have names there.
@@ -70,7 +72,8 @@ func with(r directory.Rights) *house {
 // agent is an Agent in a house; its clock stands still.
 func agent(h *house, cfg Config, next smtp.Acceptor) *Agent {
 	return New(Options{
-		Config: cfg, Hostname: "mail.light.example", Directory: h, Names: h, Permissions: h, Accounts: h, Next: next,
+		Checkpoints: checkpoints(),
+		Config:      cfg, Hostname: "mail.light.example", Directory: h, Names: h, Permissions: h, Accounts: h, Next: next,
 		Now: func() time.Time { return now },
 		Canonical: func(_ context.Context, domain string) string {
 			if machine, ok := strings.CutPrefix(domain, "www."); ok {
@@ -79,6 +82,25 @@ func agent(h *house, cfg Config, next smtp.Acceptor) *Agent {
 			return domain
 		},
 	})
+}
+
+// checkpoints is a store on a disk in memory.
+func checkpoints() *checkpoint.Store {
+	s, err := checkpoint.Open(checkpoint.Options{Dir: "partial", FS: sim.NewDisk(), Accepted: func(message.TransactionKey) (t message.Transaction, id message.ID, ok bool) {
+		return t, id, false
+	}})
+	if err != nil {
+		panic(err) // nothing that is there could break
+	}
+	return s
+}
+
+// resumed is the test of what a client hears that comes back to a message of which two chunks had come.
+func resumed(t *testing.T, codes map[string]bool) string {
+	a, mail := agent(home, Config{}, &kept{}), mailFrom+" TRANSID=<1@desk.light.example>"
+	chunk := "BDAT 20000\r\n" + strings.Repeat("0123456\r\n.", 2000)
+	dialogue(t, a, codes, mail, rcptTo, chunk, chunk)
+	return dialogue(t, a, codes, mail)
 }
 
 // session speaks with a whole server that the agent stands behind. Lines are sent one by one, each reply is read; the text after DATA is
