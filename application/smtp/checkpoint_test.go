@@ -120,7 +120,7 @@ func TestResume(t *testing.T) {
 				if len(m.mails) != 1 || m.store.text(t, 0) != text {
 					t.Fatalf("%d messages came", len(m.mails))
 				}
-				if most := int64(len(text)) * 120 / 100; sent > most {
+				if most := int64(len(text) + 8*blockSize); sent > most { // what each cut caught in a buffer is counted too
 					t.Errorf("%d octets were sent for a text of %d", sent, len(text))
 				}
 				if srv.Checkpoints.Stats() != (checkpoint.Stats{}) {
