@@ -14,6 +14,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -43,13 +44,15 @@ func BenchmarkODMRThinLink(b *testing.B) {
 	const count = 100
 	fmt.Printf("\n%-34s %9s %12s %14s %10s\n", "600 ms, 256 kbit/s, 4 KiB", "messages", "s", "s/message", "of link")
 	var each []float64
-	for _, plain := range []bool{false, true} {
-		h, name, n := newHolder(b), "ours", count
-		if plain {
-			name, n = "without PIPELINING, CHUNKING", count/10
-		}
-		for range n {
-			h.accept(b, "nurse@clinic.example", messageSize)
+	prose := prose(b, count, messageSize)
+	for _, c := range []struct {
+		name            string
+		n               int
+		plain, compress bool
+	}{{"ours", count, false, false}, {"without PIPELINING, CHUNKING", count / 10, true, false}, {"ours, compressed", count, false, true}} {
+		h, name, n, plain := newHolder(b), c.name, c.n, c.plain
+		for i := range n {
+			h.acceptText(b, "nurse@clinic.example", prose[i])
 		}
 		line := h.line(b, thinDelay, thinRate)
 		first, last := time.Time{}, time.Time{}
@@ -70,15 +73,19 @@ func BenchmarkODMRThinLink(b *testing.B) {
 		if plain {
 			callPlain(b, line)
 		} else {
-			call(b, newCustomer(line, openSpool(b, "mailbox")))
+			customer := newCustomer(line, openSpool(b, "mailbox"))
+			customer.Config.Compress = c.compress
+			call(b, customer)
 		}
 		h.wait()
 		took := last.Sub(first).Seconds()
 		each = append(each, took/float64(n))
 		fmt.Printf("%-34s %9d %12.2f %14.3f %9.0f%%\n", name, n, took, took/float64(n), 100*float64(octets)/took/thinRate)
 	}
-	fmt.Printf("%-34s %35.1fx\n", "ratio", each[1]/each[0])
+	fmt.Printf("%-34s %35.1fx\n", "pipelined against not", each[1]/each[0])
+	fmt.Printf("%-34s %35.1fx\n", "compressed against not", each[0]/each[2])
 	b.ReportMetric(each[0], "s/msg")
+	b.ReportMetric(each[0]/each[2], "xDeflate")
 	b.ReportMetric(each[1]/each[0], "xPlain")
 }
 
@@ -236,15 +243,42 @@ func (h *holder) wait() { h.serving.Wait() }
 
 func (h *holder) accept(b *testing.B, to string, size int) {
 	b.Helper()
+	h.acceptText(b, to, "Subject: bench\r\n\r\n"+strings.Repeat(strings.Repeat("x", 62)+"\r\n", (size-18)/64))
+}
+
+func (h *holder) acceptText(b *testing.B, to, text string) {
+	b.Helper()
 	address, err := message.ParseAddress(to)
 	if err != nil {
 		b.Fatal(err)
 	}
 	env := &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: address}}}
-	text := "Subject: bench\r\n\r\n" + strings.Repeat(strings.Repeat("x", 62)+"\r\n", (size-18)/64)
 	if err := h.spool.Accept(context.Background(), env, strings.NewReader(text)); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// prose are messages of ordinary English, out of this project's own papers.
+func prose(b *testing.B, count, size int) (texts []string) {
+	b.Helper()
+	var all strings.Builder
+	papers, _ := filepath.Glob("../docs/*.md")
+	for all.Len() < count*size {
+		for _, p := range papers {
+			ascii := strings.Map(func(r rune) rune {
+				if r > 126 {
+					return '-'
+				}
+				return r
+			}, read(b, p))
+			all.WriteString(ascii)
+		}
+	}
+	for i := range count {
+		text := fmt.Sprintf("From: Nurse <nurse%d@sender.example>\nTo: nurse@clinic.example\nSubject: round %d\nMessage-ID: <%x@sender.example>\n\n", i, i, i*7919)
+		texts = append(texts, strings.ReplaceAll(text+all.String()[i*size:(i+1)*size-len(text)-1]+"\n", "\n", "\r\n"))
+	}
+	return texts
 }
 
 // line is a link to the provider.

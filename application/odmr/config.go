@@ -79,8 +79,9 @@ type CustomerConfig struct {
 	Password string   `secret:"true" doc:"Its password."`
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
 
-	Budget  int64 `unit:"bytes" doc:"Most mail to take in one call, where octets cost money; what is left waits at the provider, and a digest says what it is. 0: any number." default:"0" min:"0"`
-	Largest int64 `unit:"bytes" doc:"Largest message to take in a call; larger ones wait likewise. 0: any." default:"0" min:"0"`
+	Budget   int64 `unit:"bytes" doc:"Most mail to take in one call, where octets cost money; what is left waits at the provider, and a digest says what it is. 0: any number." default:"0" min:"0"`
+	Compress bool  `doc:"Let a provider of our kind compress each message on its way here (DEFLATE, by itself, so that one tells nothing of another). For links below some 10 Mbit/s; others take no notice." default:"true"`
+	Largest  int64 `unit:"bytes" doc:"Largest message to take in a call; larger ones wait likewise. 0: any." default:"0" min:"0"`
 
 	Interval      time.Duration `doc:"Between calls, give or take a tenth. A call is also made when the link comes up." default:"10m" min:"10s"`
 	DialTimeout   time.Duration `doc:"Wait for the connection, and for the TLS handshake." default:"1m" min:"1s"`

@@ -45,6 +45,7 @@ type exchange struct {
 	ends     []*sim.End      // the provider's, of all connections
 	down     bool            // the provider is restarting
 	arrivals []string        // what the site has taken
+	compress bool            // the site takes compressed mail
 	hiccup   bool            // the site has refused a message for now, once
 }
 
@@ -191,7 +192,7 @@ func (x *exchange) dial(context.Context, string, string) (net.Conn, error) {
 func (x *exchange) customer() *Customer {
 	return &Customer{
 		Hostname: "clinic.example", Accept: x, Recipients: mine, Dial: x.dial,
-		Config: CustomerConfig{Provider: "provider.example:366", TLS: "none", Username: "foobar.net", Password: "x"},
+		Config: CustomerConfig{Provider: "provider.example:366", TLS: "none", Username: "foobar.net", Password: "x", Compress: x.compress},
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 // receive is the customer's part of the reversed state (RFC 2645 §5.3): it greets, and takes mail for its own domains and for
 // nobody else. It offers neither STARTTLS nor AUTH: both belong to the connection's first half.
 func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
+	offer := k.customer.Offer
+	offer.Deflate = k.cfg.Compress
 	server := &smtp.Server{
 		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
-		Offer:  k.customer.Offer,
+		Offer:  offer,
 		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
 		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now, Arrived: k.arrived,
 		Checkpoints: k.customer.Checkpoints, PeerName: "provider " + k.cfg.Provider + " " + k.cfg.Username,

@@ -103,6 +103,9 @@
 //	Of the 32 oldest messages the smallest goes first, where one of more than 64 KiB counts a second younger for every 4 KiB: mail of
 //	minutes does not wait for a video, and the video's turn comes.
 //
+//	A site of ours offers XDEFLATE in its EHLO reply, of which package smtp tells: each message by itself is compressed, after the turn
+//	only, where that makes it smaller by a sixteenth at least.
+//
 //	A session may have a budget (serve_budget.go), the account's or the site's: XBUDGET in its EHLO reply, which a site of ours alone
 //	says. What does not fit keeps its lease until the session ends, so that nothing is met twice and nothing counts as tried.
 //

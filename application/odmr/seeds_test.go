@@ -24,6 +24,7 @@ func TestSeeds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			dice := rand.New(rand.NewPCG(seed, 2645))
 			x := newExchange(t)
+			x.compress = dice.IntN(2) == 0
 			for range 1 + dice.IntN(4) {
 				if dice.IntN(3) == 0 {
 					x.restart(dice)
@@ -52,6 +53,7 @@ func TestSeedsLingering(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			dice := rand.New(rand.NewPCG(seed, 1))
 			x := newExchange(t)
+			x.compress = dice.IntN(2) == 0
 			x.lingering(time.Duration(1+dice.IntN(60)) * time.Minute)
 			if dice.IntN(2) == 0 {
 				x.set(func(c *directory.Customer) { c.Linger, c.LongPoll = 0, 4*time.Minute })

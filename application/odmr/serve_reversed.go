@@ -27,6 +27,7 @@ func (s *session) reversed(ctx context.Context) error {
 	s.conn.LinePerWrite = s.implicit && strings.EqualFold(s.mechanism, sasl.CRAMMD5)
 
 	client := smtp.NewClient(s.conn, s.provider.Hostname, s.provider.Config.timeouts())
+	client.Deflate = true              // only a site of ours offers it, and who it is is known
 	work := context.WithoutCancel(ctx) // a message under way is finished
 	if err := client.Greet(work); err != nil {
 		return fmt.Errorf("odmr: customer %s did not greet: %w", s.account, err)

@@ -22,6 +22,7 @@ type Client struct {
 	Conn     *Conn
 	Hostname string // for EHLO
 	Timeouts Timeouts
+	Deflate  bool // compress for a peer that offers KeywordDeflate, and is known to mean it
 
 	keywords map[string]string // learnt from EHLO, in upper case
 	bounds   bounds            // from LIMITS

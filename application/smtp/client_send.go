@@ -54,6 +54,7 @@ func newTransfer(c *Client, m Outgoing) *transfer {
 		t.transid = m.TransID
 	}
 	t.aborted.Store(-1)
+	t.chunks.Store(unknownChunks)
 	return t
 }
 
@@ -70,9 +71,13 @@ type transfer struct {
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
 
-	transid  string        // TRANSID; empty: none
-	resumed  bool          // the peer has the text up to offset
-	offset   int64         // octets
+	transid  string       // TRANSID; empty: none
+	resumed  bool         // the peer has the text up to offset
+	offset   int64        // octets
+	deflated bool         // the text goes compressed
+	packed   []byte       // all of it, where it is eager
+	chunks   atomic.Int64 // that it makes, else
+
 	reset    bool          // RSET goes before MAIL
 	voice    *voice        // what is on its way of it
 	convoy   chan<- *voice // its turn among other messages; nil: it is alone
@@ -186,6 +191,7 @@ func (t *transfer) fit() bool {
 			t.asked = append(t.asked, i)
 		}
 	}
+	t.deflated = c.Deflate && t.pipelining && t.chunking && c.has(KeywordDeflate) && t.size > 0
 	t.eager = t.pipelining && t.chunking && t.size <= eagerSize && t.wholly()
 	return len(t.asked) > 0
 }

@@ -61,6 +61,9 @@ func (t *transfer) writeChunks(out, in []byte) error {
 	if err := t.skip(in); err != nil {
 		return err
 	}
+	if t.deflated {
+		return t.writeDeflated(out, in)
+	}
 	for sent := int64(0); ; sent++ {
 		if t.halted.Load() { // RFC 3030 §2: no more, and RSET
 			t.aborted.Store(sent)
@@ -79,6 +82,9 @@ func (t *transfer) chunkReplies(ctx context.Context) error {
 	total := max(1, (t.size-t.offset+chunkSize-1)/chunkSize)
 	for k := int64(0); ; k++ {
 		r, err := t.finalReply(ctx, v)
+		if t.deflated {
+			total = t.chunks.Load()
+		}
 		if err == nil && r.Code/100 == 3 {
 			err = t.c.outOfStep("BDAT", r)
 		}

@@ -48,7 +48,7 @@ func (t *transfer) appendStep(b []byte, s step, rcpt int) []byte {
 		return t.appendRcpt(b, &t.env.Recipients[rcpt])
 	}
 	if t.eager {
-		return appendBDAT(b, t.size, true)
+		return appendBDAT(b, t.wire(), true)
 	}
 	return append(b, "DATA\r\n"...)
 }
@@ -65,6 +65,9 @@ func (t *transfer) appendMail(b []byte) []byte {
 	}
 	if env.UTF8 { // RFC 6531 §3.4
 		b = append(b, " SMTPUTF8"...)
+	}
+	if t.deflated {
+		b = append(append(b, ' '), KeywordDeflate...)
 	}
 	if c.authed { // RFC 4954 §5: who does not know says so
 		b = appendXtext(append(b, " AUTH="...), cmp.Or(env.Submitter, "<>"))
@@ -173,6 +176,9 @@ func (t *transfer) begin(reset bool) {
 	t.c.mails++
 	t.c.open = true // until it is known not to be
 	t.voice = t.speak(func(out, _ []byte) error {
+		if err := t.pack(); err != nil {
+			return err
+		}
 		for s, rcpt := range t.steps(t.reset, t.eager || !t.chunking) {
 			if out = t.appendStep(out, s, rcpt); len(out) >= blockSize {
 				if err := t.write(out); err != nil {
@@ -182,7 +188,7 @@ func (t *transfer) begin(reset bool) {
 			}
 		}
 		if t.eager {
-			return t.writeText(out, t.size, true)
+			return t.writeEager(out)
 		}
 		return t.write(out)
 	})

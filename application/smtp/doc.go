@@ -4,6 +4,7 @@
 //	RFC 5321  SMTP                          all of both ends; no relaying decisions (package route), no DNS (package relay)
 //	RFC 1845  CHECKPOINT                    all; what is kept of a message whose connection broke is package checkpoint's
 //	RFC 1870  SIZE                          all
+//	RFC 1951  DEFLATE                       of single messages, between two ends that know each other: KeywordDeflate
 //	RFC 1985  ETRN                          all of the server; which queue a node may start is Server.Etrn's
 //	RFC 2034  ENHANCEDSTATUSCODES           all, with the codes of RFC 3463, RFC 5248 and later
 //	RFC 2645  On-Demand Mail Relay          the Held command set and the turn; ATRN itself is package odmr's

@@ -22,6 +22,9 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 	if s.env.Body == message.BodyBinary { // RFC 3030 §3
 		return replyBinary, nil
 	}
+	if s.deflated {
+		return replyDeflated, nil
+	}
 	s.say(Reply{Code: 354, Text: "start mail input; end with <CRLF>.<CRLF>"})
 	if err := s.Conn.flush(); err != nil {
 		return Reply{}, err
@@ -52,6 +55,10 @@ func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	var reply Reply
 	b := s.newBody(ctx)
 	b.chunked, b.left, b.last = true, size, last
+	if s.deflated && s.env != nil {
+		b.inflater = newInflater(b)
+		defer b.release()
+	}
 	row := &command{verb: "BDAT", legal: addressed, needs: needTLS | needIdentity}
 	refusal := s.permit(row, "")
 	if !ok {
@@ -187,10 +194,11 @@ type body struct {
 	// DATA
 	dots unstuffer
 	// BDAT
-	chunked bool
-	left    int64 // octets of the chunk still to come
-	last    bool  // it is the last chunk
-	ends    lineEnds
+	chunked  bool
+	left     int64 // octets of the chunk still to come
+	last     bool  // it is the last chunk
+	ends     lineEnds
+	inflater *inflater // nil: what comes is the text
 
 	bareOK   bool // a CR or LF may stand alone
 	header   headerScan
@@ -287,6 +295,10 @@ func (b *body) next() error {
 func (b *body) find() {
 	c := b.s.Conn
 	b.text = nil
+	if b.inflater != nil {
+		b.inflate()
+		return
+	}
 	if b.chunked && b.left == 0 {
 		b.nextChunk()
 		return
@@ -425,6 +437,7 @@ func (b *body) stopped() bool { return b.over || b.aborted || b.fatal != nil || 
 // sends much more than it may is told so and cut off.
 func (b *body) drain() {
 	b.text = nil
+	b.release()
 	most := b.size + 2*b.s.limits.MessageSize
 	for b.fatal == nil && !b.over && !b.aborted && (!b.chunked || b.left > 0) {
 		if b.find(); b.size > most {

@@ -34,6 +34,8 @@ type Offer struct {
 	// by what MAIL said, and the Acceptor's, by what Envelope.Solicit says once the body's header has been read.
 	NoSoliciting bool
 	Unsolicited  []string
+	// Deflate is KeywordDeflate: messages may come compressed. It concerns nobody but this package.
+	Deflate bool
 	// FutureRelease is the longest that a message is held for its sender, whole seconds, at most 999,999,999 (RFC 4865 §3):
 	// Envelope.HoldUntil and HoldFor. 0: not offered; nor is it by any protocol but Submission.
 	FutureRelease time.Duration
@@ -114,6 +116,9 @@ func (s *Session) writeOffer(b *strings.Builder) {
 	}
 	if offersCheckpoint(s) { // RFC 1845 §2
 		b.WriteString("\nCHECKPOINT\nXCHECKPOINT " + strconv.Itoa(checkpoint.LeastKept))
+	}
+	if offersDeflate(s) {
+		b.WriteString("\n" + KeywordDeflate)
 	}
 	if s.etrnOffered() {
 		b.WriteString("\nETRN")

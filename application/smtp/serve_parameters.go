@@ -30,6 +30,7 @@ var mailParameters = []keyword{
 	{"HOLDFOR", offersRelease, takeHoldFor},       // RFC 4865 §3
 	{"HOLDUNTIL", offersRelease, takeHoldUntil},   // RFC 4865 §3
 	{"TRANSID", offersCheckpoint, takeTransID},    // RFC 1845 §2
+	{KeywordDeflate, offersDeflate, takeDeflate},
 }
 
 var rcptParameters = []keyword{

@@ -183,6 +183,7 @@ type Session struct {
 	idled    time.Time         // when the last of them came
 	failures int               // of AUTH
 	authed   bool              // by AUTH
+	deflated bool              // the open transaction's message comes compressed
 	stranger bool              // the Policy answered 530 to MAIL
 
 	transaction *checkpoint.Transaction // that the open transaction is; nil: it has no name

@@ -308,6 +308,8 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Refusal = Reply{Code: 554, Text: "no mail from your network"}
 		case "idle":
 			srv.Limits.Idle = 5
+		case "deflate":
+			srv.Offer.Deflate = true
 		case "small":
 			srv.Limits.MessageSize = 1000
 		case "checkpoint":
