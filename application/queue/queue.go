@@ -129,6 +129,7 @@ type Options struct {
 	Delay    func(Lane) time.Duration // how long it may wait there before its sender is told; 0 for never. nil: Config.DelayNotice
 	Log      *slog.Logger             // nil: silent
 	Now      func() time.Time         // nil: time.Now
+	Running  func() time.Duration     // how long the machine runs, whatever its clock is set to. nil: as Now's times tell
 	FS       wal.FS                   // nil: the machine's
 }
 

@@ -68,6 +68,7 @@ func (s *Spool) sleep() time.Duration {
 // work does once what Run is for.
 func (s *Spool) work(ctx context.Context) {
 	s.mu.Lock()
+	s.follow()
 	s.index.tick(s.now())
 	s.drain()
 	s.mu.Unlock()

@@ -41,6 +41,7 @@ type Spool struct {
 	newest  uint32   // segment of the log that takes messages
 	turned  bool     // there is a new one since Run looked
 	closed  bool
+	watch   watch
 }
 
 // buffer is the memory of one message on its way through.
@@ -66,6 +67,7 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s := &Spool{o: o, wake: make(chan struct{}, 1), fence: uint64(o.Now().UnixMicro())}
 	s.buffers.New = func() any { return s.newBuffer() }
 	s.index = newIndex(s.callers.tell)
+	s.watch.set(o.Now(), o.Running)
 	start := time.Now()
 	log, err := wal.Open(wal.Options{
 		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Hold: o.Config.CommitDelay, Damaged: s.damage, Died: s.poke,

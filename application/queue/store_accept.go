@@ -148,7 +148,7 @@ func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 		e.rows[i].number = uint32(i)
 		if r.states != nil {
 			w := &r.states[i]
-			e.rows[i].number, e.rows[i].attempts, e.rows[i].when, e.rows[i].hold = w.number, w.attempts, w.when, w.hold
+			e.rows[i].number, e.rows[i].attempts, e.rows[i].when, e.rows[i].hold = w.number, w.attempts, planned(w.when, w.at, now), w.hold
 			e.rows[i].told = w.told
 			if w.at != 0 {
 				e.rows[i].reply = p

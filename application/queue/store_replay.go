@@ -109,7 +109,7 @@ func (s *Spool) replayChanges(changes []change, p wal.Position) {
 				s.index.settle(r)
 			case outcomeDeferred:
 				s.index.lift(r)
-				r.attempts, r.when, r.reply = c.attempts, c.when, p
+				r.attempts, r.when, r.reply = c.attempts, planned(c.when, c.at, now), p
 				s.index.place(r, now)
 			case outcomeHeld, outcomeFreed:
 				s.index.retain(r, c.outcome == outcomeHeld, now)
