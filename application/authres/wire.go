@@ -103,6 +103,54 @@ func (r *relaxedBody) Close() error {
 	return err
 }
 
+// simpleBody is relaxedBody for the simple form (RFC 6376 §3.4.3): only empty lines at the end do not count, and there is always one line end.
+type simpleBody struct {
+	w    io.Writer
+	ends int  // line ends held back
+	cr   bool // a CR held back
+}
+
+func (s *simpleBody) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		if s.cr {
+			s.cr = false
+			if rest[0] == '\n' {
+				s.ends++
+				rest = rest[1:]
+				continue
+			}
+			s.put([]byte("\r"))
+		}
+		n := bytes.IndexByte(rest, '\r')
+		if n < 0 {
+			n = len(rest)
+		}
+		if n > 0 {
+			s.put(rest[:n])
+		}
+		if rest = rest[n:]; len(rest) > 0 {
+			s.cr, rest = true, rest[1:]
+		}
+	}
+	return len(p), nil
+}
+
+func (s *simpleBody) put(text []byte) {
+	for ; s.ends > 0; s.ends-- {
+		s.w.Write(crlf)
+	}
+	s.w.Write(text)
+}
+
+// Close ends the body, with one CRLF even where there was nothing.
+func (s *simpleBody) Close() error {
+	if s.cr {
+		s.put([]byte("\r"))
+	}
+	_, err := s.w.Write(crlf)
+	return err
+}
+
 // What is signed. RFC 6376 §5.4.1 has the list; trace fields are not on it, nor Bcc.
 var (
 	// guarded are signed once more often than they are there: nobody can add one (RFC 6376 §5.4).

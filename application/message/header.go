@@ -246,10 +246,18 @@ func (h *Header) Insert(i int, name, value string) {
 	h.fields = slices.Insert(h.fields, i, Field{AppendField(nil, name, value), len(name)})
 }
 
+// InsertField puts a field of another header, as it is, before the one at index i (0 to Len).
+func (h *Header) InsertField(i int, f Field) { h.fields = slices.Insert(h.fields, i, f) }
+
 // Del removes all fields of this name and returns how many there were.
 func (h *Header) Del(name string) int {
+	return h.DelFunc(func(f Field) bool { return f.is(name) })
+}
+
+// DelFunc removes the fields that del chooses and returns how many there were.
+func (h *Header) DelFunc(del func(Field) bool) int {
 	before := len(h.fields)
-	h.fields = slices.DeleteFunc(h.fields, func(f Field) bool { return f.is(name) })
+	h.fields = slices.DeleteFunc(h.fields, del)
 	return before - len(h.fields)
 }
 

@@ -191,6 +191,25 @@ func (d *DNS) TXT(ctx context.Context, name string) ([]string, error) {
 	return texts, nil
 }
 
+// PTR returns the names that an address says it has, one of ErrNoDomain where it has none (RFC 1035 §3.5, RFC 3596 §2.5).
+func (d *DNS) PTR(ctx context.Context, addr netip.Addr) ([]string, error) {
+	name, err := dns.ReverseAddr(addr.Unmap().WithZone("").String())
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.lookup(ctx, plainName(name), dns.TypePTR)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, rr := range found.records {
+		if ptr, ok := rr.(*dns.PTR); ok {
+			names = append(names, plainName(ptr.Ptr))
+		}
+	}
+	return names, nil
+}
+
 // plainName is a name as the rest of the package has it.
 func plainName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
@@ -201,6 +220,7 @@ type Static struct {
 	Addresses  map[string][]netip.Addr
 	TLSAs      map[string][]dane.Record
 	Texts      map[string][]string
+	Names      map[netip.Addr][]string
 	Secure     map[string]bool
 }
 
@@ -233,3 +253,12 @@ func (s Static) TLSA(_ context.Context, name string) ([]dane.Record, error) {
 
 // TXT is Resolver's.
 func (s Static) TXT(_ context.Context, name string) ([]string, error) { return s.Texts[name], nil }
+
+// PTR is DNS.PTR.
+func (s Static) PTR(_ context.Context, addr netip.Addr) ([]string, error) {
+	names, ok := s.Names[addr]
+	if !ok {
+		return nil, ErrNoDomain
+	}
+	return names, nil
+}
