@@ -37,12 +37,13 @@ func toFetch() smtp.Offer {
 }
 
 // border is the server for mail from other servers.
-func (s *Site) border(cfg Config) *smtp.Server {
+func (s *Site) border(c *composition) *smtp.Server {
+	cfg := c.cfg
 	offer := everything
 	offer.Unsolicited = cfg.SMTP.NoSoliciting
 	border := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false), Offer: offer,
-		Policy: s.router.Border(), Accept: s.watched(s.spool), Limits: cfg.SMTP.Limits,
+		Policy: s.router.Border(), Accept: s.verdicts(c, s.watched(s.spool)), Limits: cfg.SMTP.Limits,
 		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}
 	if cfg.Checkpoint.Border {

@@ -36,6 +36,7 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 		return nil, nil, err
 	}
 	next := &composition{cfg: cfg, certificate: pair, services: map[string]server{}}
+	next.dns = &relay.DNS{Servers: cfg.Relay.DNS, TrustAD: cfg.Relay.TrustAD, Now: s.env.Now}
 	s.composeServers(next)
 	units := map[string]unit{}
 	next.ports = map[port]port{}
@@ -59,7 +60,7 @@ func (s *Site) composeServers(next *composition) {
 	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
 	accept := s.watched(s.spool)
 
-	add("smtp", smtpBusy, false, overSMTP(s.border(cfg)))
+	add("smtp", smtpBusy, false, overSMTP(s.border(next)))
 
 	var rights submission.Directory = s.directory
 	if cfg.Submission.AnySender {
@@ -183,7 +184,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	}
 	signer := &authres.Signer{Keys: keys, Now: s.env.Now}
 	out, err := relay.New(relay.Options{
-		Sign:  signer.Sign,
+		Sign: signer.Sign, Resolver: next.dns,
 		Queue: s.spool, Hostname: cfg.Hostname, Link: s.link, Log: log.With("service", "relay"), Now: s.env.Now, Sent: s.sent, Self: s.listensAt,
 		Policies: filepath.Join(cfg.Data, "mta-sts"),
 	}, cfg.Relay, cfg.Route.Smarthosts()...)
@@ -205,7 +206,7 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		customer := s.caller(cfg)
 		if customer == nil {
 			customer = &odmr.Customer{
-				Hostname: next.cfg.Hostname, Config: cfg, Accept: s.watched(s.spool), Checkpoints: s.checkpoints, Recipients: s.directory, Offer: toFetch(), Link: s.link,
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Recipients: s.directory, Offer: toFetch(), Link: s.link,
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

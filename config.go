@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/application/authres"
 	"bothy/application/checkpoint"
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
@@ -45,6 +46,7 @@ type Config struct {
 	Fetch       []odmr.CustomerConfig `doc:"For a site: the provider to call for its mail (RFC 2645). Several may be given, and all of them are called. \"[fetch]\" will do for one; \"bothy join\" writes it."`
 	Route       route.Config          `doc:"Where mail for others goes."`
 	Relay       relay.Config          `doc:"How mail leaves."`
+	Authres     authres.Config        `doc:"Whether mail from outside is what it says it is: SPF, DKIM, DMARC (RFC 8601)."`
 	Queue       queue.Config          `doc:"Mail that waits." reload:"restart"`
 	Checkpoint  checkpoint.Config     `doc:"Messages whose connection broke (RFC 1845)." reload:"restart"`
 	Notices     dsn.Config            `doc:"What senders are told." reload:"restart"`

@@ -19,6 +19,7 @@ import (
 	"bothy/application/mailbox"
 	"bothy/application/odmr"
 	"bothy/application/queue"
+	"bothy/application/relay"
 	"bothy/application/route"
 	"bothy/application/sasl"
 	"bothy/application/submission"
@@ -75,6 +76,7 @@ type composition struct {
 	ports       map[port]port // by place
 	provider    *odmr.Provider
 	customers   []*odmr.Customer // one for each provider, in the order of the configuration
+	dns         *relay.DNS
 }
 
 // Run opens the stores, starts every service of cfg and serves until ctx ends or a part fails; then it stops in order: no new

@@ -20,6 +20,12 @@ type remote struct {
 
 func startRemote(t *testing.T, more ...string) *remote {
 	t.Helper()
+	return startRemoteWith(t, "", more...)
+}
+
+// startRemoteWith is startRemote with more of the provider's configuration, which goes on in the table relay.
+func startRemoteWith(t *testing.T, provider string, more ...string) *remote {
+	t.Helper()
 	r := &remote{border: peer.FreePort(t)}
 	calls, submit, elsewhere := peer.FreePort(t), peer.FreePort(t), peer.FreePort(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -38,7 +44,7 @@ listen_tls = [%q]
 "elsewhere.example" = %q
 [relay]
 via_tls = "none"
-`, r.border, submit, calls, elsewhere))
+`, r.border, submit, calls, elsewhere)+provider)
 	peer.WaitPort(t, calls)
 	peer.WaitPort(t, elsewhere)
 	bothy(t, "account", "add", "--config", r.world.file, "--password-file", secret, "aunt@elsewhere.example")
@@ -100,6 +106,15 @@ func (r *remote) mail(t *testing.T, subject, to string) {
 	s.say(t, "354", "DATA")
 	s.say(t, "250", "From: aunt@elsewhere.example\r\nSubject: %s\r\n\r\nhello\r\n.", subject)
 	s.say(t, "221", "QUIT")
+}
+
+// fetched has the site call until a message with a text is in a mailbox.
+func (r *remote) fetched(t *testing.T, text string) {
+	t.Helper()
+	peer.Eventually(t, waitDelivery, text, func() bool {
+		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
+		return r.site.holds(t, text)
+	})
 }
 
 func (s *server) queued(t *testing.T) string { return bothy(t, "queue", "list", "--config", s.file) }
@@ -171,6 +186,7 @@ func TestRemovedAfterAccepting(t *testing.T) {
 	r.site.add(t, "nurse@clinic.example")
 	r.site.add(t, "doctor@clinic.example")
 	r.mail(t, "first", "doctor@clinic.example")
+	r.fetched(t, "Subject: first")
 	r.mail(t, "lost and told", "doctor@clinic.example")
 	peer.Eventually(t, waitDelivery, "the mail in the site's queue", func() bool {
 		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)

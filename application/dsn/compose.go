@@ -17,12 +17,16 @@ import (
 type Composer struct {
 	Hostname string // of this mail system, as in its greeting: Reporting-MTA, Message-ID
 	Config
+
+	strangers strangers
 }
 
 // Config says how much a notice tells, and whom. The zero Config returns headers only, and tells senders only.
 type Config struct {
 	FullSize      int64           `unit:"bytes" doc:"Largest message that a notice of failure returns whole where its sender asks for that (RFC 3461 §6.2, RET=FULL); of others the header is returned. 0: of all." default:"0" min:"0"`
 	DoubleBounces bool            `doc:"Tell the postmaster of mail that could neither be delivered nor returned (RFC 3461 §5.2)." default:"true"`
+	Strangers     string          `doc:"Who is told of mail that cannot be delivered and whose sender may be forged: it came from outside, and neither SPF nor DKIM vouches for its reverse-path (see authres). \"postmaster\": the postmaster, in place of that sender; \"sender\": that sender all the same, who may never have heard of it (backscatter); \"nobody\": it is logged only." default:"postmaster" oneof:"postmaster sender nobody"`
+	StrangersMax  int             `doc:"Most notices an hour to the postmaster about such mail; the next one says how many more were logged only." default:"20" min:"1"`
 	Postmaster    message.Address `doc:"Who answers for this mail system: From of notices, and where double bounces go. Default: postmaster at the hostname."`
 }
 
@@ -35,6 +39,12 @@ func (c *Composer) Compose(r *Report) (env *message.Envelope, content io.ReadClo
 		return nil, nil
 	}
 	n := &notice{Composer: c, id: message.NewID(r.Now), report: r, outcomes: outcomes}
+	if n.stranger() {
+		var tell bool
+		if n.untold, tell = c.strangers.count(r.Now, c.StrangersMax); !tell {
+			return nil, nil
+		}
+	}
 	n.original, _, _ = message.ReadHeader(bytes.NewReader(r.Header), maxHeader) // what could not be read is not quoted
 	// RFC 3464 §2: to the return address of the original, in the envelope and in the header.
 	var ascii bool
@@ -92,6 +102,7 @@ type notice struct {
 	utf8     bool // it needs SMTPUTF8 to be sent, and may hold anything that RFC 6533 allows
 	outcomes []Outcome
 	original message.Header // of the report's message
+	untold   int            // how many reports on strangers were left out before this one
 	out      []byte
 }
 
@@ -100,7 +111,7 @@ type notice struct {
 func (n *notice) openWhole() (io.ReadCloser, *convert.Plan) {
 	r := n.report
 	switch {
-	case r.Envelope.Return != message.ReturnFull, r.Envelope.RequireTLS, r.Open == nil, r.Size > n.FullSize, n.worst() != Failed:
+	case r.Envelope.Return != message.ReturnFull, r.Envelope.RequireTLS, r.Open == nil, r.Size > n.FullSize, n.worst() != Failed, n.stranger():
 		return nil, nil
 	case r.Envelope.UTF8 && !n.utf8: // RFC 6533 §4.5 deviation: encoded, it could only be read by who could have had it as it is
 		return nil, nil
@@ -127,6 +138,9 @@ func (n *notice) worst() Action { return n.outcomes[0].Action }
 
 // double reports whether the notice tells the postmaster of what has nobody to return to.
 func (n *notice) double() bool { return n.report.Envelope.ReversePath.IsNull() }
+
+// stranger reports whether it tells the postmaster of what has a sender who may be forged.
+func (n *notice) stranger() bool { return !n.double() && n.doubtful(n.report.Envelope) }
 
 // compose writes the message up to the content of its last part, and what follows that.
 func (n *notice) compose(whole, eight bool) (head, tail []byte) {

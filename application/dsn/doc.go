@@ -9,13 +9,20 @@
 //	RFC 3463 §3:               status codes, put into words
 //
 // Left out: notices for mail gatewayed elsewhere; the fields Received-From-MTA and Final-Log-ID; an internationalized message whole
-// to a sender whose own address is ASCII. When to tell of a delay, and whether a reverse-path can be believed, is the queue's.
+// to a sender whose own address is ASCII. When to tell of a delay is the queue's; whether a reverse-path can be believed is authres's.
 //
 // Plane: application. Nothing here reads a clock, and no I/O but on the message that a report opens.
 //
 // The path of one message: the queue settles recipients and calls Composer.Compose with their outcomes and the message's own
 // header; the notice comes back as an envelope with the null reverse-path and a content of known size, which is read into the
 // same commit as the outcome.
+//
+// # Who is told
+//
+//	the sender       of what his NOTIFY asks for
+//	the postmaster   of what could neither be delivered nor returned (DoubleBounces), and of failed mail from outside whose sender neither SPF nor
+//	                 DKIM vouches for (Strangers): a notice would hit whoever was forged. At most StrangersMax of those an hour
+//	nobody           of the failure of such a notice: the queue holds it for an operator
 //
 // # What of the message comes back
 //

@@ -2,6 +2,7 @@ package dsn
 
 import (
 	"mime"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -50,10 +51,22 @@ var double = chapter{
 		"for a program that sends mail under an address that does not exist.",
 }
 
+// stranger is the chapter for the postmaster about mail whose sender may be forged.
+var stranger = chapter{
+	"Undeliverable, sender in doubt",
+	"A message from outside could not be delivered. Its sender was not told, because\r\n" +
+		"neither SPF nor DKIM shows that the message is his: the address may be forged.",
+	"It was not delivered to:",
+	"The message is gone. If it was honest mail, write to its sender yourself.",
+}
+
 // chapter returns what is said of an action in this notice.
 func (n *notice) chapter(a Action) chapter {
 	if n.double() {
 		return double
+	}
+	if n.stranger() {
+		return stranger
 	}
 	return chapters[a]
 }
@@ -84,6 +97,9 @@ func (n *notice) text() {
 		}
 	}
 	say(n.chapter(n.worst()).intro, "")
+	if n.stranger() {
+		say("  Sender:   " + unicodeForm.text(n.report.Envelope.ReversePath.String(), maxText))
+	}
 	if s := readable(n.original.Get("Subject")); s != "" {
 		say("  Subject:  " + s)
 	}
@@ -101,7 +117,10 @@ func (n *notice) text() {
 			say("", c.end)
 		}
 	}
-	if postmaster := n.postmaster(); !n.double() {
+	if n.untold > 0 {
+		say("", "Not counted here: "+strconv.Itoa(n.untold)+" more such messages since the last notice, which are in the log only.")
+	}
+	if postmaster := n.postmaster(); !n.double() && !n.stranger() {
 		say("", "If the message had other recipients, this notice does not concern them.", "",
 			"If you need help, forward this whole notice to "+postmaster.String()+".")
 	}

@@ -78,6 +78,7 @@ type CustomerConfig struct {
 	Username string   `doc:"The account to log in with. Empty: this server's own certificate says who we are (EXTERNAL)."`
 	Password string   `secret:"true" doc:"Its password."`
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
+	Verdicts string   `doc:"Whose findings on its mail are believed (authserv-id, RFC 8601 §2.5). Empty: those of provider's host, in the field that it alone can have written; a name given here is believed wherever it stands, so its provider must remove forged fields." example:"mx.provider.example"`
 
 	Budget   int64 `unit:"bytes" doc:"Most mail to take in one call, where octets cost money; what is left waits at the provider, and a digest says what it is. 0: any number." default:"0" min:"0"`
 	Compress bool  `doc:"Let a provider of our kind compress each message on its way here (DEFLATE, by itself, so that one tells nothing of another). For links below some 10 Mbit/s; others take no notice." default:"true"`

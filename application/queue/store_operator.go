@@ -44,7 +44,8 @@ type Item struct {
 	ID         message.ID      `json:"id"`
 	Sender     message.Address `json:"sender"`
 	Account    string          `json:"account,omitempty"`
-	Size       int64           `json:"size"` // octets
+	Unverified bool            `json:"unverified,omitempty"` // the sender may be forged
+	Size       int64           `json:"size"`                 // octets
 	Accepted   time.Time       `json:"accepted"`
 	Recipients []ItemRecipient `json:"recipients"`
 }
@@ -173,7 +174,7 @@ func (s *Spool) item(f Filter, id message.ID) (item Item, ok bool) {
 	if !fitsAddress(f.Sender, r.ReversePath) {
 		return item, false
 	}
-	item = Item{ID: id, Sender: r.ReversePath, Account: r.Account}
+	item = Item{ID: id, Sender: r.ReversePath, Account: r.Account, Unverified: r.Unverified}
 	var replies []*row
 	var places []wal.Position
 	s.mu.Lock()

@@ -205,6 +205,9 @@ func (c *queueShowCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	if m.Account != "" {
 		rows = append(rows, []string{"account", m.Account})
 	}
+	if m.Unverified {
+		rows = append(rows, []string{"sender may be", "forged: neither SPF nor DKIM vouches for it"})
+	}
 	if err := printTable(std.out, rows); err != nil {
 		return err
 	}
