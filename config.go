@@ -23,6 +23,7 @@ import (
 	"bothy/application/route"
 	"bothy/application/submission"
 	"bothy/control/dhcp4"
+	"bothy/control/dhcp6"
 	"bothy/control/hosts"
 	"bothy/operational/link"
 )
@@ -53,6 +54,7 @@ type Config struct {
 	Mailbox     mailbox.Config        `doc:"Mail that has arrived."`
 	Link        link.Config           `doc:"What tells whether the uplink is up."`
 	DHCP4       dhcp4.Config          `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
+	DHCP6       dhcp6.Config          `toml:"dhcp6" doc:"For a site: addresses and prefixes for its hosts over IPv6 (RFC 9915), and where their mail is."`
 	Hosts       hosts.Config          `doc:"For a site: the names of those hosts."`
 }
 

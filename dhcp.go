@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"bothy/control/dhcp4"
+	"bothy/control/dhcp6"
 	"bothy/control/hosts"
 	"bothy/control/lease"
 	"bothy/management/admin"
@@ -19,46 +21,77 @@ import (
 
 // addressing gives the hosts of a site their addresses. The stores last as long as the site; a service that is off has none.
 type addressing struct {
-	leases4 *lease.Store
-	server4 *dhcp4.Server
+	leases4, leases6 *lease.Store
+	server4          *dhcp4.Server
+	server6          *dhcp6.Server
 }
 
 // openAddressing opens the leases of what is configured.
 func (s *Site) openAddressing(cfg Config) (err error) {
-	if len(cfg.DHCP4.Interfaces) == 0 {
-		return nil
+	open := func(name string) (*lease.Store, *slog.Logger, error) {
+		log := s.env.Log.With("service", "dhcp"+name)
+		store, err := lease.Open(lease.Options{Dir: filepath.Join(cfg.Data, "leases"+name), Log: log})
+		return store, log, err
 	}
-	log := s.env.Log.With("service", "dhcp4")
-	if s.dhcp.leases4, err = lease.Open(lease.Options{Dir: filepath.Join(cfg.Data, "leases4"), Log: log}); err != nil {
-		return err
+	var log *slog.Logger
+	if len(cfg.DHCP4.Interfaces) > 0 {
+		if s.dhcp.leases4, log, err = open("4"); err != nil {
+			return err
+		}
+		s.dhcp.server4, err = dhcp4.New(dhcp4.Options{Config: cfg.DHCP4, Leases: s.dhcp.leases4, Mail: cfg.mail4(), Log: log})
+		if err != nil {
+			return err
+		}
 	}
-	s.dhcp.server4, err = dhcp4.New(dhcp4.Options{Config: cfg.DHCP4, Leases: s.dhcp.leases4, Mail: cfg.mail4(), Log: log})
-	return err
+	if len(cfg.DHCP6.Interfaces) > 0 {
+		if s.dhcp.leases6, log, err = open("6"); err != nil {
+			return err
+		}
+		duid, secret, err := dhcp6.Identity(filepath.Join(cfg.Data, "dhcp6.identity"))
+		if err != nil {
+			return err
+		}
+		s.dhcp.server6, err = dhcp6.New(dhcp6.Options{Config: cfg.DHCP6, Leases: s.dhcp.leases6, DUID: duid, Secret: secret, Mail: cfg.mail6(), Log: log})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Site) closeAddressing() error {
-	if s.dhcp.leases4 == nil {
-		return nil
+	var errs []error
+	for _, store := range s.dhcp.stores() {
+		errs = append(errs, store.Close())
 	}
-	return s.dhcp.leases4.Close()
+	return errors.Join(errs...)
 }
 
 // composeAddressing adds what serves, and what keeps the stores small.
 func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
-	if s.dhcp.server4 == nil {
-		return
+	if s.dhcp.server4 != nil {
+		units["leases4"] = unit{stage: ground, run: s.dhcp.leases4.Run, grace: cfg.StopGrace}
+		var wire dhcp4.Wire
+		units["dhcp4"] = unit{
+			open:  func() (err error) { wire, err = dhcp4.Listen(cfg.DHCP4.Interfaces); return err },
+			shut:  func() { wire.Close() },
+			run:   func(ctx context.Context) error { return s.dhcp.server4.Run(ctx, wire) },
+			grace: cfg.StopGrace,
+		}
 	}
-	units["leases4"] = unit{stage: ground, run: s.dhcp.leases4.Run, grace: cfg.StopGrace}
-	var wire dhcp4.Wire
-	units["dhcp4"] = unit{
-		open:  func() (err error) { wire, err = dhcp4.Listen(cfg.DHCP4.Interfaces); return err },
-		shut:  func() { wire.Close() },
-		run:   func(ctx context.Context) error { return s.dhcp.server4.Run(ctx, wire) },
-		grace: cfg.StopGrace,
+	if s.dhcp.server6 != nil {
+		units["leases6"] = unit{stage: ground, run: s.dhcp.leases6.Run, grace: cfg.StopGrace}
+		var wire dhcp6.Wire
+		units["dhcp6"] = unit{
+			open:  func() (err error) { wire, err = dhcp6.Listen(cfg.DHCP6.Interfaces); return err },
+			shut:  func() { wire.Close() },
+			run:   func(ctx context.Context) error { return s.dhcp.server6.Run(ctx, wire) },
+			grace: cfg.StopGrace,
+		}
 	}
-	if cfg.Hosts.File != "" {
+	if stores := s.dhcp.stores(); cfg.Hosts.File != "" && len(stores) > 0 {
 		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
-		for _, store := range s.dhcp.stores() {
+		for _, store := range stores {
 			names.Stores = append(names.Stores, store)
 		}
 		units["hosts"] = unit{spec: cfg.Hosts, run: names.Run, grace: cfg.StopGrace}
@@ -67,22 +100,36 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 
 // reloadAddressing gives running servers a new configuration, between two packets.
 func (s *Site) reloadAddressing(cfg Config) error {
-	if s.dhcp.server4 == nil {
-		return nil
+	var errs []error
+	if s.dhcp.server4 != nil {
+		errs = append(errs, s.dhcp.server4.Reload(cfg.DHCP4, cfg.mail4()))
 	}
-	return s.dhcp.server4.Reload(cfg.DHCP4, cfg.mail4())
+	if s.dhcp.server6 != nil {
+		errs = append(errs, s.dhcp.server6.Reload(cfg.DHCP6, cfg.mail6()))
+	}
+	return errors.Join(errs...)
 }
 
 // mail4 are the servers that hosts are told of in options 69 and 70 (RFC 2132 §8.14, §8.15), without the operator saying it twice.
 func (cfg *Config) mail4() dhcp4.Mail {
-	return dhcp4.Mail{
-		SMTP: reachable4(cfg.Submission.Listen, cfg.Submission.ListenTLS, cfg.SMTP.Listen),
-		POP3: reachable4(cfg.POP3.Listen, cfg.POP3.ListenTLS),
-	}
+	return dhcp4.Mail{SMTP: cfg.smtpAt(netip.IPv4Unspecified()), POP3: cfg.pop3At(netip.IPv4Unspecified())}
 }
 
-// reachable4 are the IPv4 addresses behind listen addresses; 0.0.0.0 stands for all of this machine's.
-func reachable4(lists ...[]string) []netip.Addr {
+// mail6 is mail4 for the draft's options.
+func (cfg *Config) mail6() dhcp6.Mail {
+	return dhcp6.Mail{SMTP: cfg.smtpAt(netip.IPv6Unspecified()), POP3: cfg.pop3At(netip.IPv6Unspecified())}
+}
+
+func (cfg *Config) smtpAt(all netip.Addr) []netip.Addr {
+	return reachable(all, cfg.Submission.Listen, cfg.Submission.ListenTLS, cfg.SMTP.Listen)
+}
+
+func (cfg *Config) pop3At(all netip.Addr) []netip.Addr {
+	return reachable(all, cfg.POP3.Listen, cfg.POP3.ListenTLS)
+}
+
+// reachable are the addresses behind listen addresses, of the family of all, which stands for all of this machine's.
+func reachable(all netip.Addr, lists ...[]string) []netip.Addr {
 	var addrs []netip.Addr
 	for _, address := range slices.Concat(lists...) {
 		host, _, err := net.SplitHostPort(address)
@@ -90,9 +137,10 @@ func reachable4(lists ...[]string) []netip.Addr {
 			continue
 		}
 		ip, err := netip.ParseAddr(host)
-		if host == "" || err == nil && ip.IsUnspecified() {
-			ip = netip.IPv4Unspecified()
-		} else if err != nil || !ip.Is4() || ip.IsLoopback() {
+		switch {
+		case host == "" || ip == netip.IPv6Unspecified(): // both families
+			ip = all
+		case err != nil || ip.Is4() != all.Is4() || ip.IsLoopback():
 			continue // a name may mean anything to a host; what is on loopback nobody else reaches
 		}
 		if !slices.Contains(addrs, ip) {
@@ -139,11 +187,11 @@ func (s *Site) handleLeases(server *admin.Server) {
 	})
 }
 
-var errNoDHCP = &admin.Error{Status: http.StatusConflict, Text: "this server gives no addresses", Hint: "set dhcp4.interfaces in the configuration and restart"}
+var errNoDHCP = &admin.Error{Status: http.StatusConflict, Text: "this server gives no addresses", Hint: "set dhcp4.interfaces or dhcp6.interfaces in the configuration and restart"}
 
 // stores are the open ones, IPv4 first.
 func (a *addressing) stores() []*lease.Store {
-	return slices.DeleteFunc([]*lease.Store{a.leases4}, func(store *lease.Store) bool { return store == nil })
+	return slices.DeleteFunc([]*lease.Store{a.leases4, a.leases6}, func(store *lease.Store) bool { return store == nil })
 }
 
 // changeLease does one thing to one address, and returns its row as it was when it is gone, else as it is.

@@ -208,7 +208,7 @@ func (s *Site) apply(cfg Config) error {
 		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
 		cfg.PasswordIterations = old.cfg.PasswordIterations
 		cfg.Checkpoint = old.cfg.Checkpoint
-		cfg.DHCP4.Interfaces = old.cfg.DHCP4.Interfaces
+		cfg.DHCP4.Interfaces, cfg.DHCP6.Interfaces = old.cfg.DHCP4.Interfaces, old.cfg.DHCP6.Interfaces
 	}
 	next, units, err := s.compose(cfg)
 	if err != nil {

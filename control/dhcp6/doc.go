@@ -1,0 +1,22 @@
+// Package dhcp6 gives IPv6 hosts their addresses and prefixes, and what else they must know: the server.
+//
+//	RFC 9915  DHCPv6                      §9 relayed messages, §13, §16 to §21
+//	RFC 3646  DNS servers and domains     options 23, 24
+//	RFC 8415 §21.23                       information refresh time, as RFC 9915 has it
+//	draft-cadar-dhc-dhcpv6-opt-email-00   servers of IMAP, POP3 and SMTP: §4 to §7
+//
+// Left out: leasequery; failover; Relay Agent Echo (RFC 4994). IA_TA and Server Unicast are obsolete and ignored (RFC 9915 §21.5, §21.12).
+//
+// Plane: control. The path of one message: listen_linux.go reads it from port 547 and knows the interface, machine.go takes off what
+// relay agents put around it, finds out who asks from which link and takes the message types one by one, machine_assign.go chooses
+// addresses and prefixes, machine_reply.go writes the rest of the reply. A binding is appended to lib/wal by control/lease at that moment;
+// serve.go hands the reply to a goroutine that waits for the disk and then sends, so that reading never waits and all who wait share one
+// sync. What is not answered is counted and logged with a Why.
+//
+// # Deviations
+//
+//	RFC 9915 §13.1   an address is drawn by a keyed hash of client and IAID first, so nobody can predict it; when that one is taken, the
+//	                 one that has been free the longest is given
+//	draft, §8        asks for authenticated DHCPv6 (RFC 3315 §21), which RFC 9915 no longer has but for Reconfigure
+//	draft, §9        has no option codes assigned: they are configuration, and nothing is sent or read unless they are set
+package dhcp6

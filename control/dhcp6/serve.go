@@ -1,0 +1,249 @@
+package dhcp6
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"bothy/control/lease"
+)
+
+// The ports (RFC 9915 §7.2).
+const (
+	ClientPort = 546
+	ServerPort = 547
+)
+
+// Wire is where datagrams come from and go to. Listen opens the machine's own.
+type Wire interface {
+	// Receive reads one datagram into b; it blocks. It is called by one goroutine. Arrival.Datagram is b's beginning.
+	Receive(b []byte) (Arrival, error)
+	// Send sends a reply out of the interface it came in by. It may be called by many goroutines.
+	Send(b []byte, to netip.AddrPort, link *Link) error
+	// Close ends Receive.
+	Close() error
+}
+
+// Options of a Server.
+type Options struct {
+	Config Config
+	Leases *lease.Store // required
+	DUID   []byte       // this server's, the same for ever (RFC 9915 §11); required
+	Secret []byte       // 32 octets that nobody else knows, the same for ever; required
+	Mail   Mail
+	Log    *slog.Logger // nil: none
+}
+
+// The bounds of what waits inside.
+const (
+	maxSending  = 4096 // replies that wait for the disk
+	whysASecond = 20   // log lines about messages that are not answered
+)
+
+// Server is the DHCPv6 service. Run it once.
+type Server struct {
+	o       Options
+	sending chan sending
+	buffers chan []byte // free ones
+
+	mu      sync.Mutex // guards what follows
+	machine *machine
+	stats   Stats
+	second  int64 // of the last line about an unanswered message
+	lines   int   // in that second
+}
+
+// Stats are counters since New.
+type Stats struct {
+	Received   map[MessageType]uint64
+	Sent       map[MessageType]uint64
+	Unanswered map[Why]uint64
+}
+
+// sending is a reply that waits for the disk; without b nothing is sent, and only the disk is waited for.
+type sending struct {
+	b      []byte
+	to     netip.AddrPort
+	link   *Link
+	commit []lease.Pending
+	notes  []Note
+	client lease.ID
+	name   string
+}
+
+// New returns a server. The error names what is wrong with the configuration.
+func New(o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(o.DUID) < minDUID || len(o.DUID) > maxDUID || len(o.Secret) < 32 {
+		return nil, errors.New("dhcp6: a server needs a DUID and a secret")
+	}
+	p, err := checkedPlan(o.Config)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{
+		o: o, machine: newMachine(p, o.Leases, o.DUID, o.Secret, o.Mail),
+		sending: make(chan sending, maxSending), buffers: make(chan []byte, maxSending),
+		stats: Stats{Received: map[MessageType]uint64{}, Sent: map[MessageType]uint64{}, Unanswered: map[Why]uint64{}},
+	}, nil
+}
+
+func checkedPlan(cfg Config) (*plan, error) {
+	var errs []error
+	p := newPlan(cfg, func(key string, err error) { errs = append(errs, fmt.Errorf("dhcp6: %s: %w", key, err)) })
+	return p, errors.Join(errs...)
+}
+
+// Reload gives a running server a new configuration, between two messages. Interfaces is not looked at. After an error the old one holds.
+func (s *Server) Reload(cfg Config, mail Mail) error {
+	p, err := checkedPlan(cfg)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.machine.stop()
+	s.machine = newMachine(p, s.o.Leases, s.o.DUID, s.o.Secret, mail)
+	return nil
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Stats{maps.Clone(s.stats.Received), maps.Clone(s.stats.Sent), maps.Clone(s.stats.Unanswered)}
+}
+
+// Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is sent.
+func (s *Server) Run(ctx context.Context, w Wire) error {
+	stop := context.AfterFunc(ctx, func() { w.Close() })
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for out := range s.sending {
+			s.deliver(w, out)
+		}
+	}()
+	err := s.receive(w)
+	close(s.sending)
+	<-sent
+	if stop() {
+		w.Close()
+	}
+	s.mu.Lock()
+	s.machine.stop()
+	s.mu.Unlock()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("dhcp6: %w", err)
+}
+
+// receive handles message after message. It never waits for the disk.
+func (s *Server) receive(w Wire) error {
+	b := make([]byte, MaxSize)
+	for {
+		a, err := w.Receive(b)
+		if err != nil {
+			return err
+		}
+		s.handle(w, &a)
+	}
+}
+
+// handle decides about one message and passes on what follows.
+func (s *Server) handle(w Wire, a *Arrival) {
+	s.mu.Lock()
+	out := s.machine.decide(s.o.Leases.Now(), a)
+	m := &s.machine.message
+	if out.Why != WhyMalformed {
+		s.stats.Received[m.Type]++
+	}
+	if out.Why != "" {
+		s.unanswered(a, out.Why)
+	}
+	if out.Why != "" && len(out.Commit) == 0 {
+		s.mu.Unlock()
+		return
+	}
+	client, _ := m.Find(ClientID)
+	todo := sending{to: a.Source, link: a.Link, commit: slices.Clone(out.Commit), notes: slices.Clone(out.Notes), client: lease.ID(client)}
+	if out.Why == "" {
+		todo.b = append(s.buffer(), out.Reply...)
+		s.stats.Sent[MessageType(s.machine.reply[0])]++
+	}
+	s.mu.Unlock()
+	if len(todo.commit) == 0 {
+		s.deliver(w, todo)
+		return
+	}
+	select {
+	case s.sending <- todo:
+	default:
+		s.mu.Lock()
+		s.stats.Unanswered[WhyBusy]++
+		s.mu.Unlock()
+	}
+}
+
+// deliver waits for the disk and sends.
+func (s *Server) deliver(w Wire, out sending) {
+	for _, pending := range out.commit {
+		if err := pending.Wait(); err != nil { // RFC 9915 §18.3.1: committed before the Reply
+			s.o.Log.Error("lease not stored", "error", err)
+			s.mu.Lock()
+			s.stats.Unanswered[WhyStore]++
+			s.mu.Unlock()
+			return
+		}
+	}
+	for _, n := range out.notes {
+		level := slog.LevelInfo
+		if n.What == "declined" {
+			level = slog.LevelWarn // RFC 9915 §18.3.8: the operator may want to know
+		}
+		s.o.Log.Log(context.Background(), level, "lease "+n.What, "prefix", n.Prefix, "client", out.client.String())
+	}
+	if out.b == nil {
+		return
+	}
+	if err := w.Send(out.b, out.to, out.link); err != nil {
+		s.o.Log.Warn("reply not sent", "to", out.to, "error", err)
+	}
+	select {
+	case s.buffers <- out.b[:0]:
+	default:
+	}
+}
+
+// buffer returns memory for a reply.
+func (s *Server) buffer() []byte {
+	select {
+	case b := <-s.buffers:
+		return b
+	default:
+		return make([]byte, 0, 1500)
+	}
+}
+
+// unanswered counts a message that is not answered and says why, unless there are too many. The caller holds mu.
+func (s *Server) unanswered(a *Arrival, why Why) {
+	s.stats.Unanswered[why]++
+	if second := time.Now().Unix(); second != s.second {
+		s.second, s.lines = second, 0
+	}
+	if s.lines++; s.lines > whysASecond {
+		return
+	}
+	m := &s.machine.message
+	client, _ := m.Find(ClientID)
+	s.o.Log.Info("message not answered", "why", string(why), "interface", a.Link.Name, "from", a.Source, "type", m.Type.String(), "client", lease.ID(client).String())
+}
