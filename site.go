@@ -23,6 +23,7 @@ import (
 	"bothy/application/route"
 	"bothy/application/sasl"
 	"bothy/application/submission"
+	"bothy/management/config"
 	"bothy/operational/link"
 )
 
@@ -204,11 +205,8 @@ func (s *Site) close() error {
 
 // apply makes cfg the configuration in force, or changes nothing.
 func (s *Site) apply(cfg Config) error {
-	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start (reload:"restart")
-		cfg.Hostname, cfg.Data, cfg.Queue, cfg.Notices = old.cfg.Hostname, old.cfg.Data, old.cfg.Queue, old.cfg.Notices
-		cfg.PasswordIterations = old.cfg.PasswordIterations
-		cfg.Checkpoint = old.cfg.Checkpoint
-		cfg.DHCP4.Interfaces, cfg.DHCP6.Interfaces = old.cfg.DHCP4.Interfaces, old.cfg.DHCP6.Interfaces
+	if old := s.current.Load(); old != nil { // what the open stores stand on is for the next start
+		config.KeepRestart(&old.cfg, &cfg)
 	}
 	next, units, err := s.compose(cfg)
 	if err != nil {
