@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -82,21 +81,29 @@ func load(b *testing.B, address, recipient string, sessions, count int) time.Dur
 // startBothy builds and starts a provider that holds clinic.example.
 func startBothy(b *testing.B) (address string, pid int) {
 	b.Helper()
+	address = peer.FreePort(b)
+	return address, startWith(b, fmt.Sprintf("[smtp]\nlisten = [%q]\n", address), address, []string{"customer", "add", "clinic", "clinic.example"})
+}
+
+// startWith builds a provider, runs commands that set it up, with the secret as their input, and starts it; it is there when address answers.
+func startWith(b *testing.B, config, address string, commands ...[]string) (pid int) {
+	b.Helper()
 	dir := b.TempDir()
 	program := filepath.Join(dir, "bothy")
 	if out, err := exec.Command("go", "build", "-o", program, "bothy/cmd/bothy").CombinedOutput(); err != nil {
 		b.Fatalf("build: %v\n%s", err, out)
 	}
-	address = peer.FreePort(b)
 	file := filepath.Join(dir, "bothy.toml")
-	config := fmt.Sprintf("hostname = \"provider.example\"\ndata = %q\n[smtp]\nlisten = [%q]\n", filepath.Join(dir, "data"), address)
+	config = fmt.Sprintf("hostname = \"provider.example\"\ndata = %q\n%s", filepath.Join(dir, "data"), config)
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	if out, code := peer.Run(b, "", program, "customer", "add", "--config", file, "clinic", "clinic.example"); code != 0 {
-		b.Fatalf("customer add: %s", out)
+	for _, args := range commands {
+		if out, code := peer.RunEnv(b, []string{"BOTHY_CONFIG=" + file}, secret+"\n", program, args...); code != 0 {
+			b.Fatalf("%s: %s", args, out)
+		}
 	}
 	cmd, _ := peer.Start(b, program, "serve", "--config", file)
-	peer.WaitPort(b, strings.TrimSpace(address))
-	return address, cmd.Process.Pid
+	peer.WaitPort(b, address)
+	return cmd.Process.Pid
 }
