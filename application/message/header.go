@@ -41,8 +41,8 @@ func (f Field) Value() string {
 // Raw returns the whole field as it came, with its CRLF. The caller must not change it.
 func (f Field) Raw() []byte { return f.raw }
 
-// is reports whether the field has this name. RFC 5322 §1.2.2: names are compared in any case.
-func (f Field) is(name string) bool {
+// Is reports whether the field has this name. RFC 5322 §1.2.2: names are compared in any case.
+func (f Field) Is(name string) bool {
 	return f.name == len(name) && strings.EqualFold(string(f.raw[:f.name]), name)
 }
 
@@ -211,13 +211,24 @@ func (h *Header) Fields() iter.Seq[Field] { return slices.Values(h.fields) }
 
 // Has reports whether there is a field of this name.
 func (h *Header) Has(name string) bool {
-	return slices.ContainsFunc(h.fields, func(f Field) bool { return f.is(name) })
+	return slices.ContainsFunc(h.fields, func(f Field) bool { return f.Is(name) })
+}
+
+// Count returns how many fields of this name there are.
+func (h *Header) Count(name string) int {
+	n := 0
+	for _, f := range h.fields {
+		if f.Is(name) {
+			n++
+		}
+	}
+	return n
 }
 
 // Get returns the value of the first field of this name, "" if there is none.
 func (h *Header) Get(name string) string {
 	for _, f := range h.fields {
-		if f.is(name) {
+		if f.Is(name) {
 			return f.Value()
 		}
 	}
@@ -228,7 +239,7 @@ func (h *Header) Get(name string) string {
 func (h *Header) All(name string) []string {
 	var values []string
 	for _, f := range h.fields {
-		if f.is(name) {
+		if f.Is(name) {
 			values = append(values, f.Value())
 		}
 	}
@@ -251,7 +262,7 @@ func (h *Header) InsertField(i int, f Field) { h.fields = slices.Insert(h.fields
 
 // Del removes all fields of this name and returns how many there were.
 func (h *Header) Del(name string) int {
-	return h.DelFunc(func(f Field) bool { return f.is(name) })
+	return h.DelFunc(func(f Field) bool { return f.Is(name) })
 }
 
 // DelFunc removes the fields that del chooses and returns how many there were.

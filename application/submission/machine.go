@@ -65,7 +65,7 @@ var crlf = []byte("\r\n")
 // checkSingle refuses a second field of a kind that may be there once: readers differ in which of them they show.
 func (d *draft) checkSingle() error {
 	for _, name := range singles {
-		if len(d.header.All(name)) > 1 {
+		if d.header.Count(name) > 1 {
 			return d.refuse(RepeatedField, "there is more than one %s field", name)
 		}
 	}
@@ -119,19 +119,15 @@ func (d *draft) checkRights() error {
 	if d.env.Account == "" && d.Config.Postmaster { // RFC 6409 §6.4
 		return nil
 	}
-	var claims []message.Field
-	names := []string{"From", "Sender"}
 	resent, _ := d.resent()
-	if len(resent) > 0 && d.Config.Resend {
-		names = nil
-	}
+	var claims []message.Field
 	for f := range d.header.Fields() {
-		if contains(names, f.Name()) {
+		if (f.Is("From") || f.Is("Sender")) && (len(resent) == 0 || !d.Config.Resend) {
 			claims = append(claims, f)
 		}
 	}
 	for _, f := range resent {
-		if contains([]string{"Resent-From", "Resent-Sender"}, f.Name()) {
+		if f.Is("Resent-From") || f.Is("Resent-Sender") {
 			claims = append(claims, f)
 		}
 	}
@@ -153,19 +149,17 @@ func (d *draft) checkRights() error {
 // resent returns the fields of the newest re-sending, and where in the header they begin: those of one stand together, and the newest above
 // the others (RFC 5322 §3.6.6).
 func (d *draft) resent() (fields []message.Field, at int) {
-	seen := map[string]bool{}
 	i := 0
 	for f := range d.header.Fields() {
-		name := strings.ToLower(f.Name())
-		isResent := strings.HasPrefix(name, "resent-")
-		if len(fields) > 0 && (!isResent || seen[name]) {
+		isResent := len(f.Raw()) > len(resentPrefix) && bytes.EqualFold(f.Raw()[:len(resentPrefix)], resentPrefix)
+		again := slices.ContainsFunc(fields, func(g message.Field) bool { return g.Is(f.Name()) })
+		if len(fields) > 0 && (!isResent || again) {
 			break
 		}
 		if isResent {
 			if len(fields) == 0 {
 				at = i
 			}
-			seen[name] = true
 			fields = append(fields, f)
 		}
 		i++
@@ -173,11 +167,13 @@ func (d *draft) resent() (fields []message.Field, at int) {
 	return fields, at
 }
 
+var resentPrefix = []byte("Resent-")
+
 // completeResent adds what a re-sending has to have: RFC 5322 §3.6.6 wants a date and an author, and a name where there can be one.
 func (d *draft) completeResent() error {
 	fields, at := d.resent()
 	has := func(name string) bool {
-		return slices.ContainsFunc(fields, func(f message.Field) bool { return strings.EqualFold(f.Name(), name) })
+		return slices.ContainsFunc(fields, func(f message.Field) bool { return f.Is(name) })
 	}
 	switch {
 	case len(fields) == 0:
@@ -278,11 +274,6 @@ func (d *draft) identity() message.Address {
 	return m
 }
 
-// contains reports whether a list of names has one, in whatever case.
-func contains(names []string, name string) bool {
-	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
-}
-
 // hasAddress reports whether list has m; the case of local parts does not matter.
 func hasAddress(list []message.Address, m message.Address) bool {
 	for _, one := range list {
@@ -358,7 +349,7 @@ func (d *draft) dropReturnPaths() error {
 func (d *draft) replace(name, value string) {
 	at := 0
 	for f := range d.header.Fields() {
-		if strings.EqualFold(f.Name(), name) {
+		if f.Is(name) {
 			break
 		}
 		at++

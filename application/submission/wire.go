@@ -247,6 +247,9 @@ var oddDates = []string{
 
 // isDate reports whether s is a date-time of RFC 5322 §3.3, obsolete forms (RFC 5322 §4.3) included.
 func isDate(s string) bool {
+	if _, err := time.Parse(time.RFC1123Z, s); err == nil { // nearly always: mail.ParseDate tries many
+		return true
+	}
 	_, err := mail.ParseDate(s)
 	return err == nil
 }
