@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"bothy/application/checkpoint"
 	"bothy/application/message"
 	"bothy/application/queue"
 	"bothy/application/smtp"
@@ -30,9 +31,10 @@ type exchange struct {
 	hold     *queue.Spool // the provider's
 	disk     *sim.Disk    // that hold is on
 	site     *queue.Spool
-	paths    []sim.Path // of the connections to come; then perfect ones
-	near     *sim.End   // of the last connection, the site's
-	far      *sim.End   // and the provider's
+	kept     *checkpoint.Store // by the site, of messages whose connection broke; nil: nothing
+	paths    []sim.Path        // of the connections to come; then perfect ones
+	near     *sim.End          // of the last connection, the site's
+	far      *sim.End          // and the provider's
 	serving  sync.WaitGroup
 	stop     context.CancelFunc // ends the provider's sessions
 
@@ -191,7 +193,7 @@ func (x *exchange) dial(context.Context, string, string) (net.Conn, error) {
 // customer is the site's, who logs in with what a test can do cheaply.
 func (x *exchange) customer() *Customer {
 	return &Customer{
-		Hostname: "clinic.example", Accept: x, Recipients: mine, Dial: x.dial,
+		Hostname: "clinic.example", Accept: x, Checkpoints: x.kept, Recipients: mine, Dial: x.dial,
 		Config: CustomerConfig{Provider: "provider.example:366", TLS: "none", Username: "foobar.net", Password: "x", Compress: x.compress},
 	}
 }

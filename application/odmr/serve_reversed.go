@@ -54,8 +54,18 @@ var errQueue = errors.New("odmr: queue does not answer")
 // and no more is in doubt after a cut.
 const window = 64
 
-// send sends all that is due, one message behind the other. An error ends the session.
+// send sends all that is due, and then again what needs a transaction of its own. An error ends the session.
 func (s *session) send(ctx context.Context, client *smtp.Client) error {
+	for {
+		apart := len(s.apart)
+		if err := s.sendDue(ctx, client); err != nil || len(s.apart) == apart {
+			return err
+		}
+	}
+}
+
+// sendDue sends what is due, one message behind the other.
+func (s *session) sendDue(ctx context.Context, client *smtp.Client) error {
 	b := &batch{session: s, client: client, line: &line{
 		queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains)),
 	}}
@@ -157,14 +167,14 @@ func (b *batch) done(m *leased, source *source, replies []smtp.Reply) {
 		m.release()
 		return
 	}
+	b.doubt = b.doubt || lost
+	b.fail(b.settle(m, replies, s.retry()))
 	if slices.Contains(replies, smtp.NotOfTransaction) {
 		if s.apart == nil {
 			s.apart = map[message.ID]bool{}
 		}
 		s.apart[m.leases[0].Envelope.ID] = true
 	}
-	b.doubt = b.doubt || lost
-	b.fail(b.settle(m, replies, s.retry()))
 	s.count(m, replies)
 	for _, r := range replies {
 		if r.Code == 421 && b.err == nil {
@@ -253,7 +263,7 @@ func (b *batch) settle(m *leased, replies []smtp.Reply, retry time.Duration) err
 			switch v := &verdicts[i]; {
 			case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
 				v.Action = queue.Relayed
-			case progress && tooMany(v.Reply), v.Reply == smtp.NotOfTransaction:
+			case progress && tooMany(v.Reply), v.Reply == smtp.NotOfTransaction && !s.apart[m.leases[0].Envelope.ID]:
 				*v = queue.Verdict{}
 			}
 		}

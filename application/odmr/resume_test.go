@@ -1,0 +1,132 @@
+package odmr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"bothy/application/checkpoint"
+	"bothy/application/message"
+	"bothy/lib/sim"
+)
+
+// resuming is an exchange between ends of ours: what comes of a message is kept, and a long one waits too.
+func resuming(t *testing.T) *exchange {
+	x := newExchange(t)
+	var err error
+	if x.kept, err = checkpoint.Open(checkpoint.Options{Dir: "/partial", FS: sim.NewDisk(), Accepted: x.site.Transaction}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Millisecond)
+	x.post(letter{"long", strings.Repeat(".a line of text\r\n", checkpoint.LeastKept/16+500), []string{"a@clinic.example", "z@light.example", "b@clinic.example.net"}})
+	return x
+}
+
+// TestCutResumes: RFC 1845 §3: a call between ends of ours is cut after many octets, in each manner; the site calls again. No mail comes twice, whatever was lost, and what was here of a long message is not sent again.
+func TestCutResumes(t *testing.T) {
+	var to map[sim.Side]int64
+	synctest.Test(t, func(t *testing.T) {
+		x := resuming(t)
+		if err := x.call(sim.Path{}); err != nil {
+			t.Fatal(err)
+		}
+		to = x.written()
+		x.finish()
+		if twice := x.duplicates(); twice != nil {
+			t.Errorf("without a cut %q came twice", twice)
+		}
+	})
+	for _, how := range []sim.How{sim.Reset, sim.Lost, sim.Closed, sim.Silent} {
+		for side, length := range to {
+			t.Run(fmt.Sprintf("%v-%v", side, how), func(t *testing.T) {
+				t.Parallel()
+				for after := int64(0); after <= length; after += stepTo(after, length, how) {
+					synctest.Test(t, func(t *testing.T) {
+						x := resuming(t)
+						cut := sim.Cut{Side: side, After: after, How: how}
+						_ = x.call(sim.Path{Delay: delay(how), Cut: &cut}) // it may even succeed: a cut behind everything
+						before := after
+						x.finish()
+						if twice := x.duplicates(); twice != nil {
+							t.Errorf("%q came twice", twice)
+						}
+						if again := x.far.Written(); side == sim.Listener && before+again > length+12_000 && how != sim.Lost {
+							t.Errorf("%d octets came after %d, of %d in all", again, before, length)
+						}
+					})
+					if t.Failed() {
+						t.Fatalf("%v cut after %d of %d octets (%v)", side, after, length, how)
+					}
+				}
+			})
+		}
+	}
+}
+
+// stepTo is a few octets near the ends, where the commands are, and many in the middle, where the long text is.
+func stepTo(after, length int64, how sim.How) int64 {
+	if length > 20_000 && after > 3_000 && after < length-3_000 {
+		return 2_500
+	}
+	if how == sim.Lost {
+		return 5
+	}
+	return 17
+}
+
+// TestPartlyTaken holds that a recipient whom the site did not take with another, whose reply was lost, gets the message in a transaction of
+// its own, and the other does not get it again.
+func TestPartlyTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := resuming(t)
+		x.post(letter{"seven", "for two\r\n", []string{"a@clinic.example", "b@clinic.example.net"}})
+		c, lost := x.customer(), &losing{exchange: x, subject: "seven"}
+		c.Accept = lost
+		early := maps.Clone(mine) // nobody has an account in the other domain yet: 450
+		delete(early, "b@clinic.example.net")
+		c.Recipients = early
+		_, _ = c.Call(t.Context(), nil)
+		x.serving.Wait()
+		if !lost.happened {
+			t.Fatal("nothing was lost")
+		}
+		x.finish()
+		var came []string
+		for _, what := range x.arrivals {
+			if strings.HasPrefix(what, "seven ") {
+				came = append(came, what)
+			}
+		}
+		if want := []string{"seven to a@clinic.example", "seven to b@clinic.example.net"}; !slices.Equal(came, want) {
+			t.Errorf("%q, want %q", came, want)
+		}
+	})
+}
+
+// losing is the site's intake, whose connection is gone before the reply to one message.
+type losing struct {
+	*exchange
+	subject  string
+	happened bool
+}
+
+func (l *losing) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return err
+	}
+	err = l.exchange.Accept(ctx, env, bytes.NewReader(text))
+	if err == nil && strings.Contains(string(text), "Subject: "+l.subject+"\r\n") {
+		l.happened = true
+		l.far.Close()
+		l.near.Vanish()
+	}
+	return err
+}
