@@ -28,6 +28,7 @@ peers:
 generate:
 	$(GO) test ./application/smtp -run TestConformance -args -update
 	$(GO) test ./application/submission -run TestConformance -args -update
+	$(GO) test ./application/dsn -run TestConformance -args -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 
 style:

@@ -10,7 +10,7 @@ import (
 	"bothy/test/peer"
 )
 
-// TestDeliveredNotice: who asks for it is told of the delivery, once (RFC 3461 §4.1, §6), and of a failure by RFC 3464.
+// TestDeliveredNotice: RFC 3461 §5.2.3: who asks for it is told of the delivery, once.
 func TestDeliveredNotice(t *testing.T) {
 	peer.Need(t, "curl")
 	smtp, pop := peer.FreePort(t), peer.FreePort(t)
@@ -50,4 +50,21 @@ func TestDeliveredNotice(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, notice)
 		}
 	}
+}
+
+// TestWishesAcrossHops: RFC 3461 §5.2.1: ENVID, RET, NOTIFY and ORCPT of a message that a site sends through its provider arrive where it is
+// delivered, and the notice comes back the whole way, through the provider's queue to the site that fetches it.
+func TestWishesAcrossHops(t *testing.T) {
+	r := startRemote(t)
+	r.site.add(t, "nurse@clinic.example")
+	out, code := peer.Run(t, "Subject: tell me all\n\nx\n", program, "sendmail", "-C", r.site.file, "-f", "nurse@clinic.example",
+		"-N", "success,failure", "-V", "QQ314159", "-R", "hdrs", "Aunt@elsewhere.example")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s", code, out)
+	}
+	peer.Eventually(t, 2*waitDelivery, "the notice", func() bool {
+		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
+		return r.site.holds(t, "Original-Envelope-Id: QQ314159", "Reporting-MTA: dns; mx.elsewhere.example", "Action: delivered", "Subject: tell me all",
+			"Final-Recipient: rfc822;Aunt@elsewhere.example")
+	})
 }

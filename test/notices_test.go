@@ -32,7 +32,7 @@ func startRemoteWith(t *testing.T, provider string, more ...string) *remote {
 	if err := os.WriteFile(secret, []byte("tanstaaf tanstaaf\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r.world = startServer(t, fmt.Sprintf("hostname = \"mx.elsewhere.example\"\n[smtp]\nlisten = [%q]\n", elsewhere))
+	r.world = startServer(t, fmt.Sprintf("hostname = \"mx.elsewhere.example\"\n[smtp]\nlisten = [%q]\n[route.via]\n\"clinic.example\" = %q\n[relay]\nvia_tls = \"none\"\n", elsewhere, r.border))
 	r.provider = startServer(t, fmt.Sprintf(`hostname = "localhost"
 [smtp]
 listen = [%q]
@@ -147,7 +147,7 @@ func TestMailForRoot(t *testing.T) {
 	}
 }
 
-// TestDoubleBounceStays: a notice that cannot be returned is told the site's own postmaster, who reads why.
+// TestDoubleBounceStays: RFC 3461 §5.2: a notice that cannot be returned is told the site's own postmaster, who reads why.
 func TestDoubleBounceStays(t *testing.T) {
 	r := startRemote(t)
 	r.site.add(t, "nurse@clinic.example")
@@ -179,7 +179,7 @@ func TestDomainWithoutAccounts(t *testing.T) {
 	})
 }
 
-// TestRemovedAfterAccepting: the sender of mail that was accepted for an account hears that there is none any more, through the
+// TestRemovedAfterAccepting: RFC 3461 §5.2.6: the sender of mail that was accepted for an account hears that there is none any more, through the
 // provider, which relays the notice of its customer's site.
 func TestRemovedAfterAccepting(t *testing.T) {
 	r := startRemote(t, "[mailbox]\nquota = \"700B\"\n") // room for one message: the other stays in the queue

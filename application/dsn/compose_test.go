@@ -71,6 +71,8 @@ func report(notify message.Notify, of ...Action) *Report {
 
 const everything = message.NotifySuccess | message.NotifyFailure | message.NotifyDelay
 
+// TestActions: RFC 3464 §2.3.3: delayed, delivered, relayed, expanded and failed, each with what it says, in one notice too. RFC 3464 §2.3.9:
+// Will-Retry-Until with a delay, and with nothing else. RFC 3461 §6.3: a relayed recipient has the Remote-MTA and its reply.
 func TestActions(t *testing.T) {
 	for _, c := range []struct {
 		file, subject string
@@ -132,7 +134,7 @@ func TestWishes(t *testing.T) {
 	}
 }
 
-// TestWanted is the table of RFC 3461 §5.2: what a NOTIFY asks for.
+// TestWanted: RFC 3461 §5.2.2, §5.2.3, §5.2.5, §5.2.6, §5.2.7.3: what each NOTIFY asks for, of each action; without NOTIFY it is failure and delay.
 func TestWanted(t *testing.T) {
 	for notify, want := range map[message.Notify]string{
 		0:                     "failed delayed",
@@ -160,7 +162,7 @@ func TestWanted(t *testing.T) {
 	}
 }
 
-// TestStatus: the class is the action's, whatever was answered (RFC 3464 §2.3.4).
+// TestStatus: RFC 3464 §2.3.4: the class of a Status is the action's, whatever was answered.
 func TestStatus(t *testing.T) {
 	for _, c := range []struct {
 		action Action
@@ -182,7 +184,7 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// TestDoubleBounce is RFC 3461 §5.2: no notice for a notice, but the postmaster hears of it, once.
+// TestDoubleBounce: RFC 3461 §5.2: no notice for a notice, but the postmaster hears of it, once.
 func TestDoubleBounce(t *testing.T) {
 	r := report(message.NotifyNever, Failed, Delayed, Delivered)
 	r.Envelope.ReversePath = message.Address{}
@@ -224,7 +226,7 @@ type closer struct {
 
 func (c closer) Close() error { *c.open--; return nil }
 
-// TestReturnFull is RFC 3461 §6.2: what of the message comes back.
+// TestReturnFull: RFC 3461 §6.2: RET=FULL brings a failed message back whole up to a size, RET=HDRS and all else its header.
 func TestReturnFull(t *testing.T) {
 	const plain, eight = header + "lamp oil\r\n", header + "Öl\r\n"
 	const mime = "MIME-Version: 1.0\r\nContent-Type: application/octet-stream\r\n" + header
@@ -394,4 +396,45 @@ func FuzzCompose(f *testing.F) {
 			t.Fatalf("%v", found)
 		}
 	})
+}
+
+// TestRules: RFC 3461 §5.2.2: behind a server without DSN the sender is told "relayed" for SUCCESS and of failure for FAILURE or no NOTIFY, and
+// nothing for NEVER or of success without NOTIFY. RFC 3461 §5.2.3: delivery is told for SUCCESS only. RFC 3461 §5.2.5: delay is told for DELAY or no
+// NOTIFY, and to nobody else. RFC 3461 §5.2.6: failure is told for FAILURE or no NOTIFY, and to nobody else. RFC 3461 §5.2.7.3: expansion is told
+// for SUCCESS only.
+func TestRules(t *testing.T) {
+	told := map[Action]map[message.Notify]bool{
+		Relayed:   {message.NotifySuccess: true, message.NotifyFailure: false, message.NotifyDelay: false, message.NotifyNever: false, 0: false},
+		Delivered: {message.NotifySuccess: true, message.NotifyFailure: false, message.NotifyDelay: false, message.NotifyNever: false, 0: false},
+		Expanded:  {message.NotifySuccess: true, message.NotifyFailure: false, message.NotifyDelay: false, message.NotifyNever: false, 0: false},
+		Delayed:   {message.NotifySuccess: false, message.NotifyFailure: false, message.NotifyDelay: true, message.NotifyNever: false, 0: true},
+		Failed:    {message.NotifySuccess: false, message.NotifyFailure: true, message.NotifyDelay: false, message.NotifyNever: false, 0: true},
+	}
+	for action, rules := range told {
+		for notify, want := range rules {
+			notice, content := compose(t, composer, report(notify, action))
+			if (notice != nil) != want {
+				t.Errorf("%s with NOTIFY=%s: %v, want %v", action, notify, notice != nil, want)
+			}
+			if notice == nil {
+				continue
+			}
+			_, parts := parse(t, content)
+			if found := groups(t, parts[1].body)[1:]; len(found) != 1 || found[0].Get("Action") != action.String() {
+				t.Errorf("%s: %v", action, found)
+			}
+		}
+	}
+}
+
+// TestEnvelopeID: RFC 3461 §6.3: without an ENVID there is no Original-Envelope-Id; RFC 3464 §2.2.5: Arrival-Date is when the message came.
+func TestEnvelopeID(t *testing.T) {
+	r := report(0, Failed)
+	r.Envelope.EnvelopeID = ""
+	_, content := compose(t, composer, r)
+	_, parts := parse(t, content)
+	fields := groups(t, parts[1].body)[0]
+	if fields.Values("Original-Envelope-Id") != nil || fields.Get("Arrival-Date") != message.FormatDate(r.Envelope.ID.Time().In(r.Now.Location())) {
+		t.Errorf("%v", fields)
+	}
 }

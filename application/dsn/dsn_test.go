@@ -134,6 +134,12 @@ func golden(t *testing.T, name string, env, notice *message.Envelope, content []
 	}
 }
 
+// TestFailure: RFC 3461 §6.1: a notice has the null reverse-path, no RET, and NOTIFY=NEVER for the sender of the original. RFC 3461 §6.3, RFC 3464
+// §2.2.1: Original-Envelope-Id is the ENVID that was given. RFC 3464 §2.2.2: Reporting-MTA is the host. RFC 3461 §6.3, RFC 3464 §2.3.1:
+// Original-Recipient is the ORCPT that was given, decoded, and is not there without one. RFC 3464 §2.3.2: Final-Recipient is the address of the
+// envelope. RFC 3464 §2.3.3, §2.3.4: each recipient has an Action and a Status of its class. RFC 3464 §2.3.5, §2.3.6: Remote-MTA and
+// Diagnostic-Code are what the server answered, line by line, and not there where none did. RFC 3464 §2.3.7: Last-Attempt-Date. RFC 6522 §3: a
+// text, a report and the header, in this order. RFC 3834 §3.1.6: it continues the thread of the original.
 func TestFailure(t *testing.T) {
 	env := envelope()
 	full := message.Recipient{Address: message.Address{Local: "ward 3", Domain: "hospital.example"}, Notify: message.NotifyFailure | message.NotifyDelay}
@@ -186,6 +192,8 @@ func TestFailure(t *testing.T) {
 	golden(t, "failure.eml", env, notice, content)
 }
 
+// TestFailureNotDue: RFC 3461 §5.2: no notice for mail with the null reverse-path. RFC 3461 §5.2.6: none of a failure where NOTIFY is NEVER or lacks
+// FAILURE, and one where there is no NOTIFY. RFC 3461 §5.2.8: a notice says nothing of recipients that want none.
 func TestFailureNotDue(t *testing.T) {
 	null := envelope()
 	null.ReversePath = message.Address{}
@@ -219,7 +227,8 @@ func TestFailureNotDue(t *testing.T) {
 	}
 }
 
-// TestFailureUTF8 is RFC 6533 §3 and §4 in seven bits.
+// TestFailureUTF8: RFC 6533 §4.1: addresses beyond ASCII stand as they are in a message/global-delivery-status. RFC 6533 §4.3: the header comes back
+// as message/global-headers. RFC 6533 §6.4: to who takes SMTPUTF8 the parts go in eight bits.
 func TestFailureUTF8(t *testing.T) {
 	env := envelope()
 	env.UTF8 = true
@@ -270,8 +279,8 @@ func TestFailureUTF8(t *testing.T) {
 	}
 }
 
-// TestFailureSevenBit: to a sender whose address is ASCII a notice is ASCII too, in the traditional types unless they lose something
-// (RFC 6533 §4.4, §4.5).
+// TestFailureSevenBit: RFC 6533 §4.4, §4.5: to a sender whose address is ASCII a notice is ASCII too, in the traditional types unless they lose
+// something. RFC 6533 §3: addresses beyond ASCII are escaped there.
 func TestFailureSevenBit(t *testing.T) {
 	env := envelope()
 	env.UTF8 = true
@@ -353,6 +362,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestOriginal: RFC 3461 §6.3, RFC 3464 §2.3.1: an ORCPT is given back without its xtext, one that is not xtext as it is; RFC 6533 §3: a utf-8 one is
+// escaped where it must be ASCII.
 func TestOriginal(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                           "",

@@ -87,7 +87,7 @@ func lease(t *testing.T, s *queue.Spool, lane queue.Lane) *queue.Lease {
 	return l
 }
 
-// RFC 3461 §5.2: who asked for it is told of success; one message has one notice of all that became of it at once.
+// TestSuccessTold: RFC 3461 §5.2.8: who asked for it is told of success; one message has one notice of all that became of it at once.
 func TestSuccessTold(t *testing.T) {
 	text := "Subject: x\r\n\r\nbody\r\n"
 	large := text + strings.Repeat("0123456789abcdef\r\n", 1000)
