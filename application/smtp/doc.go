@@ -1,7 +1,7 @@
 // Package smtp is the Simple Mail Transfer Protocol: both ends of it, on a connection that somebody else opened. It never
 // dials and never listens, which is why a connection can be turned: a Server ends with ErrTurned and a Client goes on.
 //
-//	RFC 5321  SMTP                          all of both ends; no relaying decisions (package route), no DNS (package relay)
+//	RFC 5321  SMTP                          all of both ends; what VRFY and EXPN know is who sets Server.Verify's and Expand's; no relaying decisions (package route), no DNS (package relay)
 //	RFC 1845  CHECKPOINT                    all; what is kept of a message whose connection broke is package checkpoint's
 //	RFC 1870  SIZE                          all
 //	RFC 1951  DEFLATE                       of single messages, between two ends that know each other: KeywordDeflate

@@ -55,7 +55,7 @@ var commands = []command{
 	{"AUTH", ready, needTLS, (*Session).auth},                                         // RFC 4954 §4
 	{"VRFY", anytime, needTLS | needIdentity | idling, (*Session).vrfy},               // RFC 5321 §4.1.1.6
 	{"HELP", anytime, needTLS | idling, (*Session).help},                              // RFC 5321 §4.1.1.8
-	{"EXPN", anytime, needTLS, (*Session).notImplemented},                             // RFC 5321 §4.1.1.7
+	{"EXPN", anytime, needTLS | needIdentity | idling, (*Session).expn},               // RFC 5321 §4.1.1.7
 	{"SEND", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
 	{"SOML", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
 	{"SAML", anytime, 0, (*Session).notImplemented},                                   // RFC 5321 §F.6
@@ -125,8 +125,11 @@ var (
 	replyNeedTLS   = Reply{530, [3]int{5, 7, 0}, "must issue a STARTTLS command first"}
 	replyNeedAuth  = Reply{530, [3]int{5, 7, 0}, "authentication required"}
 	replyTooManyTo = Reply{452, [3]int{4, 5, 3}, "too many recipients"}
+	replyExcess    = Reply{550, [3]int{5, 5, 3}, "too many recipients"}
+	replyTooManyIn = Reply{503, [3]int{5, 5, 3}, "too many recipients: send it to fewer"}
 	replyFull      = Reply{421, [3]int{4, 7, 0}, "too many messages in one session, closing connection"}
 	replyIdle      = Reply{421, [3]int{4, 7, 0}, "too many commands and no mail, closing connection"}
+	replyCannotSay = Reply{252, [3]int{2, 5, 0}, "cannot verify, send some mail to find out"}
 	replyBinary    = Reply{503, [3]int{5, 5, 1}, "binary message: want BDAT"}
 	replyTooMany   = Reply{421, [3]int{4, 7, 0}, "too many errors, closing connection"}
 	replyNotSMTP   = Reply{421, [3]int{4, 7, 0}, "this is no SMTP, closing connection"}

@@ -302,7 +302,7 @@ func (s *Session) last() error {
 func (s *Session) reset() {
 	s.forget()
 	s.errors += s.unknown
-	s.env, s.chunk, s.unknown = nil, nil, 0
+	s.env, s.chunk, s.unknown, s.excess = nil, nil, 0, false
 	if s.state != fresh {
 		s.state = ready
 	}
@@ -350,13 +350,41 @@ func (s *Session) quit(context.Context, string) (Reply, error) {
 	return Reply{221, [3]int{2, 0, 0}, s.server.Hostname + " closing connection"}, errQuit
 }
 
-// vrfy tells nothing that RCPT would not (RFC 5321 §3.5.3, §7.3). SMTPUTF8 behind the name changes nothing
-// (RFC 6531 §3.7.4.2).
-func (s *Session) vrfy(_ context.Context, arg string) (Reply, error) {
-	if arg == "" {
-		return Reply{501, [3]int{5, 5, 4}, "want a user or mailbox name"}, nil
+// vrfy tells nothing that RCPT would not, where not told otherwise (RFC 5321 §3.5.3, §7.3).
+func (s *Session) vrfy(ctx context.Context, arg string) (Reply, error) {
+	ask := s.server.Verify
+	if ask == nil {
+		ask = func(context.Context, *Session, string) Reply { return replyCannotSay }
 	}
-	return Reply{252, [3]int{2, 5, 0}, "cannot verify, send some mail to find out"}, nil
+	return s.lookUp(ctx, arg, ask), nil
+}
+
+// expn tells who is on a list, to those whom it may (RFC 5321 §3.5.1, §7.3).
+func (s *Session) expn(ctx context.Context, arg string) (Reply, error) {
+	if s.server.Expand == nil {
+		return replyNotHere, nil
+	}
+	return s.lookUp(ctx, arg, s.server.Expand), nil
+}
+
+// lookUp asks about a name. SMTPUTF8 behind it says that the answer may hold more than ASCII (RFC 6531 §3.7.4.2); we have no reply that
+// does, and say instead that we cannot tell.
+func (s *Session) lookUp(ctx context.Context, arg string, ask func(context.Context, *Session, string) Reply) Reply {
+	name := arg
+	if i := len(arg) - len(" SMTPUTF8"); i > 0 && strings.EqualFold(arg[i:], " SMTPUTF8") {
+		name = strings.TrimRight(arg[:i], " ")
+	}
+	if name == "" {
+		return Reply{501, [3]int{5, 5, 4}, "want a user or mailbox name"}
+	}
+	r := ask(ctx, s, name)
+	switch {
+	case r.Code == 0:
+		return replyLocal
+	case !isASCII([]byte(r.Text)):
+		return replyCannotSay
+	}
+	return r
 }
 
 // help names the commands (RFC 5321 §4.1.1.8).

@@ -19,6 +19,9 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 	if s.state == mailing { // RFC 5321 §3.3, RFC 2920 §3.2
 		return replyNoRcpt, nil
 	}
+	if s.excess && s.limits.Excess == excessReject { // RFC 5321 §4.5.3.1.10
+		return replyTooManyIn, nil
+	}
 	if s.env.Body == message.BodyBinary { // RFC 3030 §3
 		return replyBinary, nil
 	}
@@ -61,8 +64,11 @@ func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	}
 	row := &command{verb: "BDAT", legal: addressed, needs: needTLS | needIdentity}
 	refusal := s.permit(row, "")
-	if !ok {
+	switch {
+	case !ok:
 		refusal = replyChunk
+	case refusal.Code == 0 && s.excess && s.limits.Excess == excessReject:
+		refusal = replyTooManyIn
 	}
 	if s.state == mailing && refusal.Code == replySequence.Code {
 		refusal = replyNoRcpt
@@ -172,7 +178,7 @@ func (s *Session) cut(b *body) (Reply, error) {
 func (s *Session) received() []byte {
 	t := trace{
 		helo: s.Helo, by: s.server.Hostname, extended: s.Extended, tls: s.Conn.TLS(), authed: s.authed,
-		env: s.env, at: s.now(), peer: s.Peer.Addr(),
+		env: s.env, at: s.now(), zone: s.server.ShowZone, peer: s.Peer.Addr(),
 	}
 	if s.server.Protocol == Submission && !s.server.ShowSubmitter {
 		t.helo, t.peer = "submitter.invalid", netip.Addr{}

@@ -80,6 +80,9 @@ func (s *Session) rcpt(ctx context.Context, arg string) (Reply, error) {
 		return replyRecipient, nil
 	}
 	if len(s.env.Recipients) >= s.limits.Recipients { // RFC 5321 §4.5.3.1.10
+		if s.excess = true; s.limits.Excess == excessRefuse {
+			return replyExcess, nil
+		}
 		return replyTooManyTo, nil
 	}
 	if !s.admitDomain(path.Domain) {

@@ -120,6 +120,9 @@ func (s *Session) writeOffer(b *strings.Builder) {
 	if offersDeflate(s) {
 		b.WriteString("\n" + KeywordDeflate)
 	}
+	if s.server.Expand != nil { // RFC 5321 §3.5.2: it must be listed
+		b.WriteString("\nEXPN")
+	}
 	if s.etrnOffered() {
 		b.WriteString("\nETRN")
 	}

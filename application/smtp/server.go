@@ -49,6 +49,15 @@ type Server struct {
 	// who come here (554, RFC 5321 §3.1). All but QUIT is refused.
 	Refusal Reply
 
+	// Verify answers VRFY for a user or mailbox name (RFC 5321 §3.5.1): 250, 251, 252, 550, 551 or 553. Nil: 252 for every name.
+	Verify func(ctx context.Context, s *Session, name string) Reply
+
+	// Expand answers EXPN for the name of a list: 250 with one mailbox a line, 252 or 550. Nil: EXPN is 502, and not offered.
+	Expand func(ctx context.Context, s *Session, name string) Reply
+
+	// ShowZone has the name of the time zone, where there is one, as a comment behind the date of Received fields (RFC 5321 §4.4, RFC 5322 §4.3).
+	ShowZone bool
+
 	// Etrn starts the queue of a node for the protocol Relay: a domain, "@" with one for it and all below, or "#" with the name of a
 	// queue (RFC 1985 §5.3). It decides whether the session may, returns at once, and answers 250 to 253, 458 or 459 (RFC 1985
 	// §5.1). Nil: ETRN is not offered.
@@ -87,6 +96,7 @@ const (
 type Limits struct {
 	MessageSize      int64         `unit:"bytes" doc:"Largest message (RFC 1870 §3; at least 64 KiB, RFC 5321 §4.5.3.1.7)." default:"50MB"`
 	Recipients       int           `doc:"Most recipients of one message (RFC 5321 §4.5.3.1.8: at least 100)." default:"1000" min:"100"`
+	Excess           string        `doc:"What becomes of recipients beyond that (RFC 5321 §4.5.3.1.10): defer, 452, so that the client sends to them in a further message; refuse, 550; reject, 452, and the whole message with 503." default:"defer" oneof:"defer refuse reject"`
 	CommandTimeout   time.Duration `doc:"Wait for the next command (RFC 5321 §4.5.3.2.7: at least 5 minutes)." default:"5m"`
 	DataTimeout      time.Duration `doc:"Longest silence inside message data (RFC 5321 §4.5.3.2.5)." default:"3m"`
 	DataRate         int64         `unit:"bytes" doc:"Slowest transfer of message data borne for longer than data_timeout, octets a second." default:"64"`
@@ -98,11 +108,19 @@ type Limits struct {
 	AuthFailures     int           `doc:"Failed AUTH commands before 421 closes the session (RFC 4954 §9: at least 3)." default:"3" min:"3"`
 }
 
+// The values of Limits.Excess.
+const (
+	excessDefer  = "defer"
+	excessRefuse = "refuse"
+	excessReject = "reject"
+)
+
 // or fills in defaults.
 func (l Limits) or() Limits {
 	return Limits{
 		MessageSize:      cmp.Or(l.MessageSize, 50_000_000),
 		Recipients:       cmp.Or(l.Recipients, 1000),
+		Excess:           cmp.Or(l.Excess, excessDefer),
 		CommandTimeout:   cmp.Or(l.CommandTimeout, 5*time.Minute),
 		DataTimeout:      cmp.Or(l.DataTimeout, 3*time.Minute),
 		DataRate:         cmp.Or(l.DataRate, 64),
@@ -179,6 +197,7 @@ type Session struct {
 	unknown  int               // recipients refused in the open transaction, not among errors yet
 	mails    int               // MAIL commands, whatever became of them
 	domains  map[string]bool   // of recipients, where they are limited
+	excess   bool              // the open transaction has had more recipients than it may
 	idle     int               // commands in a row that brought no mail
 	idled    time.Time         // when the last of them came
 	failures int               // of AUTH

@@ -286,6 +286,16 @@ func TestServerTranscripts(t *testing.T) {
 			srv.Limits.Errors = 5
 		case "recipients":
 			srv.Limits.Recipients = 3
+		case "refuse":
+			srv.Limits.Recipients, srv.Limits.Excess = 3, "refuse"
+		case "reject":
+			srv.Limits.Recipients, srv.Limits.Excess = 3, "reject"
+		case "verify":
+			srv.Verify = func(_ context.Context, _ *Session, name string) Reply { return names[name] }
+			srv.Expand = func(_ context.Context, _ *Session, name string) Reply { return names[name] }
+		case "zone":
+			srv.Accept, srv.ShowZone = show{}, true
+			srv.Now = func() time.Time { return clock().In(time.FixedZone("CET", 3600)) }
 		case "turn":
 			srv.Auth = guard{}
 		case "offer":
@@ -325,6 +335,18 @@ func TestServerTranscripts(t *testing.T) {
 // everything is an Offer of all there is.
 var everything = Offer{
 	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: true, PriorityPolicy: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
+}
+
+// names is what VRFY and EXPN find.
+var names = map[string]Reply{
+	"keeper": {250, [3]int{2, 1, 5}, "<keeper@light.example>"},
+	"moved":  {251, [3]int{2, 1, 5}, "User not local; will forward to <moved@far.example>"},
+	"gone":   {551, [3]int{5, 1, 6}, "User not local; please try <gone@far.example>"},
+	"nobody": {550, [3]int{5, 1, 1}, "no such mailbox"},
+	"jon":    {553, [3]int{5, 1, 4}, "ambiguous: <jon.a@light.example>\n<jon.b@light.example>"},
+	"bjorn":  {250, [3]int{2, 1, 5}, "<bjørn@light.example>"},
+	"crew":   {250, [3]int{2, 1, 5}, "<keeper@light.example>\n<mate@light.example>"},
+	"others": {252, [3]int{2, 5, 0}, "not here"},
 }
 
 // queues is what ETRN finds.

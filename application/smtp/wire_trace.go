@@ -20,6 +20,7 @@ type trace struct {
 	authed   bool
 	env      *message.Envelope
 	at       time.Time
+	zone     bool // with the name of its time zone
 }
 
 // appendReceived appends the field, folded.
@@ -44,7 +45,11 @@ func (t trace) appendReceived(b []byte) []byte {
 		b = strconv.AppendInt(append(b, "\r\n\tpriority "...), int64(t.env.Priority), 10)
 	}
 	b = append(b, ";\r\n\t"...)
-	return append(t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700"), "\r\n"...)
+	b = t.at.AppendFormat(b, "Mon, 2 Jan 2006 15:04:05 -0700") // RFC 5321 §4.4: the offset, always
+	if name, _ := t.at.Zone(); t.zone && isAlpha(name) {
+		b = append(append(append(b, " ("...), name...), ')')
+	}
+	return append(b, "\r\n"...)
 }
 
 // maxTraced is the most octets of a solicitation class keyword in a trace field, whose lines have 998 (RFC 5322 §2.1.1).
@@ -91,6 +96,16 @@ func (t trace) protocol() string {
 		name += "A"
 	}
 	return name
+}
+
+// isAlpha reports whether s is letters, as the names of most time zones are; others have none and show their offset.
+func isAlpha(s string) bool {
+	for i := range len(s) {
+		if !isAlnum(s[i]) || isDigits(s[i:i+1]) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // appendLiteral appends addr as an address literal (RFC 5321 §4.1.3).
