@@ -10,6 +10,12 @@ import (
 type SMTPConfig struct {
 	Listen       []string    `doc:"Addresses where other servers deliver mail. Empty: nowhere." example:":25"`
 	Limits       smtp.Limits `doc:"Bounds of one session."`
+	NoMail       bool        `doc:"Take no mail from anybody: connections are greeted with 521 (RFC 7504 §3)."`
+	Verify       bool        `doc:"Answer VRFY with what RCPT would say of the mailbox, instead of 252 for every name (RFC 5321 §3.5, §7.3)."`
+	Expand       bool        `doc:"Answer EXPN with the mailboxes behind an address here (RFC 5321 §3.5, §7.3), to everybody. Else it is 502."`
+	Refuse8Bit   bool        `toml:"refuse_8bit" doc:"Refuse 8-bit text that was not declared as BODY=8BITMIME (554 5.6.3). Else it is kept as it is (RFC 5321 §4.5.2 would clear its highest bits)."`
+	BareNewlines bool        `doc:"Take messages with a CR or LF that stands alone, unchanged. Else they are refused (554 5.6.0): some servers end a line there, which is how mail is smuggled past them (RFC 5321 §2.3.8)."`
+	ZoneName     bool        `doc:"Put the name of the time zone behind the date of Received fields, as a comment."`
 	NoSoliciting []string    `doc:"Solicitation class keywords: mail of these classes is refused with 550 5.7.1, and EHLO says so (RFC 3865 §2). Empty: none is." example:"net.example:ADV"`
 }
 
@@ -41,13 +47,24 @@ func (s *Site) border(c *composition) *smtp.Server {
 	cfg := c.cfg
 	offer := everything
 	offer.Unsolicited = cfg.SMTP.NoSoliciting
+	policy := s.router.Border()
 	border := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false), Offer: offer,
-		Policy: s.router.Border(), Accept: s.verdicts(c, s.watched(s.spool)), Limits: cfg.SMTP.Limits,
+		Refuse8Bit: cfg.SMTP.Refuse8Bit, AllowBareNewlines: cfg.SMTP.BareNewlines, ShowZone: cfg.SMTP.ZoneName,
+		Policy: policy, Accept: s.verdicts(c, s.watched(s.spool)), Limits: cfg.SMTP.Limits,
 		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}
 	if cfg.Checkpoint.Border {
 		border.Checkpoints = s.checkpoints
+	}
+	if cfg.SMTP.NoMail { // RFC 7504 §3
+		border.Refusal = smtp.Reply{Code: 521, Text: "takes no mail"}
+	}
+	if cfg.SMTP.Verify {
+		border.Verify = policy.Verify
+	}
+	if cfg.SMTP.Expand {
+		border.Expand = policy.Expand(s.directory)
 	}
 	if len(cfg.ODMR.Listen)+len(cfg.ODMR.ListenTLS) > 0 { // for customers who have an address of their own
 		border.Etrn = s.starter.Etrn

@@ -1,8 +1,10 @@
 package test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"fmt"
+	"net"
 	"strings"
 	"testing"
 
@@ -118,5 +120,67 @@ func TestTLSRequired(t *testing.T) {
 	peer.Eventually(t, waitDelivery, "the report", func() bool { return world.holds(t, "Subject: report", "the very text") })
 	if world.holds(t, "Subject: secret") {
 		t.Error("it went without TLS that is proved")
+	}
+}
+
+// TestBorderPolicies: RFC 5321 §3.4, §3.5, §4.5.3.1.10, RFC 7504 §3: what the configuration of the border says, the border does.
+func TestBorderPolicies(t *testing.T) {
+	open, closed := peer.FreePort(t), peer.FreePort(t)
+	s := startServer(t, fmt.Sprintf(`hostname = "mx.light.example"
+[smtp]
+listen = [%q]
+verify = true
+expand = true
+refuse_8bit = true
+zone_name = true
+[smtp.limits]
+recipients = 100
+excess = "reject"
+[route]
+no_mail = ["www.light.example"]
+[route.forward]
+"mate@light.example" = "keeper@light.example"
+[route.moved]
+"cook@light.example" = "cook@far.example"
+`, open))
+	startServer(t, fmt.Sprintf("hostname = \"mx.dark.example\"\n[smtp]\nlisten = [%q]\nno_mail = true\n", closed))
+	peer.WaitPort(t, open)
+	peer.WaitPort(t, closed)
+	s.add(t, "keeper@light.example")
+	bothy(t, "account", "alias", "add", "--config", s.file, "crew@light.example", "keeper@light.example")
+
+	c := dial(t, open)
+	c.hello(t)
+	peer.Eventually(t, waitDelivery, "the account", func() bool {
+		fmt.Fprint(c, "VRFY crew@light.example\r\n")
+		return strings.HasPrefix(c.expect(t, ""), "250")
+	})
+	c.say(t, "250 2.1.5 <keeper@light.example>", "EXPN crew@light.example")
+	c.say(t, "550 5.1.1", "VRFY nobody@light.example")
+	c.say(t, "250", "MAIL FROM:<a@far.example>")
+	c.say(t, "551 5.1.6", "RCPT TO:<cook@light.example>")
+	c.say(t, "556 5.1.10", "RCPT TO:<a@www.light.example>")
+	c.say(t, "251 2.1.5", "RCPT TO:<mate@light.example>")
+	c.say(t, "354", "DATA")
+	c.say(t, "554 5.6.3", "Subject: gr\u00fc\u00dfe\r\n.")
+	c.say(t, "250", "MAIL FROM:<a@far.example>")
+	c.say(t, "251 2.1.5", "RCPT TO:<mate@light.example>")
+	c.say(t, "354", "DATA")
+	c.say(t, "250", "Subject: forwarded\r\n.")
+	peer.Eventually(t, waitDelivery, "the forwarded mail", func() bool { return s.holds(t, "Subject: forwarded", "Delivered-To: keeper@light.example") })
+	c.say(t, "250", "MAIL FROM:<a@far.example>")
+	for i := range 100 {
+		c.say(t, "250", "RCPT TO:<keeper+%d@light.example>", i)
+	}
+	c.say(t, "452 4.5.3", "RCPT TO:<keeper@light.example>")
+	c.say(t, "503 5.5.3", "DATA")
+
+	conn, err := net.Dial("tcp", closed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if line, err := bufio.NewReader(conn).ReadString('\n'); !strings.HasPrefix(line, "521 mx.dark.example") {
+		t.Errorf("greeted with %q, %v", line, err)
 	}
 }

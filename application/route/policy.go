@@ -18,9 +18,13 @@ func (r *Router) Border() Border { return Border{r} }
 // Mail takes every reverse-path, the null one too (RFC 5321 §4.5.5).
 func (b Border) Mail(context.Context, *smtp.Session, *message.Envelope) error { return nil }
 
-// Rcpt takes a recipient that has a mailbox here, one of a domain held for a customer, and anything from a relay network.
+// Rcpt takes a recipient that has a mailbox here or had one that went elsewhere, one of a domain held for a customer, and anything from a relay network.
 func (b Border) Rcpt(_ context.Context, s *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
-	r, a, domain := b.router, to.Address, ascii(to.Address)
+	r := b.router
+	if moved := r.routes.Load().moved(&to.Address); moved.Code != 0 {
+		return moved
+	}
+	a, domain := to.Address, ascii(to.Address)
 	ours := domain == "" || r.local(domain)
 	// RFC 5321 §4.5.1: postmaster of every domain we serve, in whatever case, without a domain too.
 	if ours && strings.EqualFold(a.Local, "postmaster") {

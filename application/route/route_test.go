@@ -3,6 +3,7 @@ package route
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -34,6 +35,11 @@ func (house) Resolve(a message.Address) []string {
 		return []string{"keeper@light.example"}
 	}
 	return nil
+}
+
+func (house) Address(account string) (message.Address, bool) {
+	a, err := message.ParseAddress(account)
+	return a, err == nil
 }
 
 func newRouter(t *testing.T, cfg Config) *Router {
@@ -140,6 +146,11 @@ func TestConfig(t *testing.T) {
 		{Config{Via: map[string]string{"a.example": "b.example"}}, []string{`via."a.example"`}},
 		{Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, []string{"relay_from"}},
 		{Config{RelayFrom: []netip.Prefix{netip.MustParsePrefix("::/0")}}, []string{"relay_from"}},
+		{Config{Forward: map[string]string{"a@b.example": "c@d.example"}, Moved: map[string]string{"b@b.example": "c@d.example"}, NoMail: []string{"www.b.example"}}, nil},
+		{Config{Forward: map[string]string{"b.example": "c@d.example"}}, []string{`forward."b.example"`}},
+		{Config{Moved: map[string]string{"a@b.example": "c"}}, []string{`moved."a@b.example"`}},
+		{Config{Forward: map[string]string{"a@b.example": "c@d.example"}, Moved: map[string]string{"A@b.example": "c@d.example"}}, []string{`moved."a@b.example"`}},
+		{Config{NoMail: []string{"@b.example"}}, []string{"no_mail"}},
 	} {
 		var keys []string
 		test.cfg.CheckConfig(func(key string, err error) { keys = append(keys, key) })
@@ -219,10 +230,13 @@ func TestBorder(t *testing.T) {
 
 // TestRelaying holds the whole dialogue of a stranger who tries everything.
 func TestRelaying(t *testing.T) {
-	border := newRouter(t, Config{Smarthost: "mail.provider.example:587"}).Border()
+	border := newRouter(t, Config{
+		Smarthost: "mail.provider.example:587", NoMail: []string{"www.light.example"},
+		Forward: map[string]string{"Mate@light.example": "mate@far.example"}, Moved: map[string]string{"cook@light.example": "cook@far.example"},
+	}).Border()
 	transcript.Run(t, "testdata/*.txt", func(t *testing.T, _ string) net.Conn {
 		near, far := sim.Pipe(sim.Path{})
-		s := &smtp.Server{Hostname: "mx.light.example", Policy: border, Log: slog.New(slog.DiscardHandler), Now: time.Now}
+		s := &smtp.Server{Hostname: "mx.light.example", Policy: border, Verify: border.Verify, Expand: border.Expand(house{}), Accept: shows{}, Log: slog.New(slog.DiscardHandler), Now: time.Now}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
@@ -232,6 +246,18 @@ func TestRelaying(t *testing.T) {
 		t.Cleanup(func() { near.Close(); <-done })
 		return near
 	})
+}
+
+// shows is an Acceptor that says to whom the mail goes.
+type shows struct{}
+
+func (shows) Accept(_ context.Context, env *message.Envelope, body io.Reader) error {
+	var to []string
+	for _, r := range env.Recipients {
+		to = append(to, r.Address.String())
+	}
+	_, err := io.Copy(io.Discard, body)
+	return errors.Join(err, smtp.Reply{Code: 250, Text: "to " + strings.Join(to, ", ")})
 }
 
 // TestBorderFollowsSet: a network taken off the list may not relay any more, at once.

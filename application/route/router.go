@@ -25,6 +25,9 @@ type Config struct {
 	SmarthostFallback []string          `doc:"Servers that take the smarthost's place while it cannot be used, in this order. They are shown the same login, unless relay.next_hops has one for them." example:"mail2.provider.example:587"`
 	Via               map[string]string `doc:"Other next hops by recipient domain: \"partner.example\" is that domain, \".partner.example\" all domains below it; the longest match wins." example:"192.0.2.7:25"`
 	LAN               map[string]string `toml:"lan" doc:"The same for servers on this side of the uplink: their mail goes whether the link is up or not, and what becomes of it says nothing of the link." example:"192.168.1.5:25"`
+	Forward           map[string]string `doc:"Mailboxes that have gone elsewhere and whose mail from other servers is sent on: RCPT is answered with 251 and the new address (RFC 5321 §3.4)." example:"nurse@hospital.example"`
+	Moved             map[string]string `doc:"The same for those whose mail is not sent on: 551 and the new address, which everybody can learn so." example:"doctor@hospital.example"`
+	NoMail            []string          `doc:"Domains that take no mail: 556 for every recipient in them (RFC 7504 §4)." example:"www.clinic.example"`
 	RelayFrom         []netip.Prefix    `doc:"Networks whose hosts may send mail to anywhere through the border port without authentication (RFC 5321 §7.9). Best left empty." example:"192.0.2.0/28"`
 }
 
@@ -48,6 +51,17 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	for domain := range cfg.LAN {
 		if _, twice := cfg.Via[domain]; twice {
 			report(fmt.Sprintf("lan.%q", domain), errors.New("stands in via too"))
+		}
+	}
+	parseElsewhere("forward", cfg.Forward, report)
+	for from := range parseElsewhere("moved", cfg.Moved, report) {
+		if _, twice := parseElsewhere("", cfg.Forward, func(string, error) {})[from]; twice {
+			report(fmt.Sprintf("moved.%q", from), errors.New("stands in forward too"))
+		}
+	}
+	for _, domain := range cfg.NoMail {
+		if _, err := message.ParseAddress("postmaster@" + domain); err != nil {
+			report("no_mail", fmt.Errorf("%q is no domain", domain))
 		}
 	}
 	for _, p := range cfg.RelayFrom {
@@ -111,6 +125,9 @@ type routes struct {
 	smarthost string
 	via       map[string]queue.Lane // by domain or .suffix
 	relayFrom []netip.Prefix
+	forward   elsewhere       // mail goes there
+	gone      elsewhere       // it does not
+	noMail    map[string]bool // domains
 }
 
 // New returns a router for the server called hostname.
@@ -142,7 +159,13 @@ func (r *Router) Set(cfg Config) error {
 	for i, p := range cfg.RelayFrom {
 		relayFrom[i] = p.Masked()
 	}
-	r.routes.Store(&routes{smarthost: cfg.Smarthost, via: via, relayFrom: relayFrom})
+	next := &routes{smarthost: cfg.Smarthost, via: via, relayFrom: relayFrom, noMail: map[string]bool{}}
+	ignore := func(string, error) {} // CheckConfig has reported
+	next.forward, next.gone = parseElsewhere("", cfg.Forward, ignore), parseElsewhere("", cfg.Moved, ignore)
+	for _, domain := range cfg.NoMail {
+		next.noMail[ascii(message.Address{Local: "x", Domain: domain})] = true
+	}
+	r.routes.Store(next)
 	return nil
 }
 
