@@ -135,11 +135,16 @@ func canonical(servers []string) func(ctx context.Context, domain string) string
 
 // notice tells the sender of a message that was accepted and then refused.
 func (s *Site) notice(env *message.Envelope, header []byte, refusal smtp.Reply, now time.Time) (*message.Envelope, []byte) {
-	failed := make([]queue.Failed, len(env.Recipients))
-	for i, to := range env.Recipients {
-		failed[i] = queue.Failed{Recipient: to, Reply: refusal}
+	r := &queue.Report{Envelope: env, Header: header, Now: now}
+	for _, to := range env.Recipients {
+		r.Outcomes = append(r.Outcomes, queue.Outcome{Recipient: to, Reply: refusal})
 	}
-	return s.notices.Failure(env, failed, header, now)
+	notice, body := s.notices.Compose(r)
+	if notice == nil {
+		return nil, nil
+	}
+	content, _ := io.ReadAll(body) // from memory: there is no message to enclose
+	return notice, content
 }
 
 // isUser reports whether this machine has a user of this name.

@@ -10,7 +10,6 @@ import (
 
 	"bothy/application/message"
 	"bothy/application/message/convert"
-	"bothy/application/queue"
 )
 
 // Composer composes notices in the name of one host; it is a queue.Notifier. It may be used by many at once.
@@ -77,20 +76,6 @@ func (c *Composer) Compose(r *Report) (env *message.Envelope, content io.ReadClo
 type enclosing struct {
 	io.Reader
 	io.Closer
-}
-
-// Failure is queue.Notifier's: Compose for recipients that failed for good, and a message that is not returned whole.
-func (c *Composer) Failure(env *message.Envelope, failed []queue.Failed, header []byte, now time.Time) (*message.Envelope, []byte) {
-	r := &Report{Envelope: env, Header: header, Now: now}
-	for _, f := range failed {
-		r.Outcomes = append(r.Outcomes, Outcome{Recipient: f.Recipient, Reply: f.Reply, Remote: f.Remote, LastTry: f.LastTry})
-	}
-	notice, body := c.Compose(r)
-	if notice == nil {
-		return nil, nil
-	}
-	content, _ := io.ReadAll(body) // from memory
-	return notice, content
 }
 
 // notice is one notice being written.

@@ -134,6 +134,16 @@ func golden(t *testing.T, name string, env, notice *message.Envelope, content []
 	}
 }
 
+// failure is a notice of recipients that failed, with the header alone.
+func failure(env *message.Envelope, failed []Outcome, header []byte, now time.Time) (*message.Envelope, []byte) {
+	notice, body := composer.Compose(&Report{Envelope: env, Outcomes: failed, Header: header, Now: now})
+	if notice == nil {
+		return nil, nil
+	}
+	content, _ := io.ReadAll(body) // from memory
+	return notice, content
+}
+
 // TestFailure: RFC 3461 §6.1: a notice has the null reverse-path, no RET, and NOTIFY=NEVER for the sender of the original. RFC 3461 §6.3, RFC 3464
 // §2.2.1: Original-Envelope-Id is the ENVID that was given. RFC 3464 §2.2.2: Reporting-MTA is the host. RFC 3461 §6.3, RFC 3464 §2.3.1:
 // Original-Recipient is the ORCPT that was given, decoded, and is not there without one. RFC 3464 §2.3.2: Final-Recipient is the address of the
@@ -143,7 +153,7 @@ func golden(t *testing.T, name string, env, notice *message.Envelope, content []
 func TestFailure(t *testing.T) {
 	env := envelope()
 	full := message.Recipient{Address: message.Address{Local: "ward 3", Domain: "hospital.example"}, Notify: message.NotifyFailure | message.NotifyDelay}
-	notice, content := composer.Failure(env, []queue.Failed{
+	notice, content := failure(env, []Outcome{
 		{
 			Recipient: message.Recipient{Address: doctor, Original: "rfc822;Doctor+2Bnight@hospital.example"},
 			Reply:     smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no such person\nask the porter"},
@@ -209,11 +219,11 @@ func TestFailureNotDue(t *testing.T) {
 		{"nobody failed", envelope(), nil, 0},
 		{"some", envelope(), []message.Notify{message.NotifyNever, 0, message.NotifySuccess, message.NotifyFailure}, 2},
 	} {
-		var failed []queue.Failed
+		var failed []Outcome
 		for _, n := range c.notify {
-			failed = append(failed, queue.Failed{Recipient: message.Recipient{Address: doctor, Notify: n}, Reply: smtp.Reply{Code: 550}})
+			failed = append(failed, Outcome{Recipient: message.Recipient{Address: doctor, Notify: n}, Reply: smtp.Reply{Code: 550}})
 		}
-		notice, content := composer.Failure(c.env, failed, nil, now)
+		notice, content := failure(c.env, failed, nil, now)
 		if c.due == 0 {
 			if notice != nil || content != nil {
 				t.Errorf("%s: a notice", c.name)
@@ -233,7 +243,7 @@ func TestFailureUTF8(t *testing.T) {
 	env := envelope()
 	env.UTF8 = true
 	env.ReversePath = message.Address{Local: "φύλακας", Domain: "παράδειγμα.example"}
-	notice, content := composer.Failure(env, []queue.Failed{{
+	notice, content := failure(env, []Outcome{{
 		Recipient: message.Recipient{Address: message.Address{Local: "δ", Domain: "x.example"}, Original: `utf-8;\x{3B4}@x.example`},
 		Reply:     smtp.Reply{Code: 550, Enhanced: [3]int{5, 6, 7}, Text: "Ελληνικά"},
 	}}, []byte("Subject: λάδι\r\nMessage-ID: <α@x.example>\r\n\r\n"), now)
@@ -273,7 +283,7 @@ func TestFailureUTF8(t *testing.T) {
 
 	// A domain alone needs no SMTPUTF8: it has A-labels.
 	env.ReversePath.Local = "keeper"
-	if notice, _ := composer.Failure(env, []queue.Failed{{Recipient: message.Recipient{Address: doctor}}}, nil, now); notice.UTF8 ||
+	if notice, _ := failure(env, []Outcome{{Recipient: message.Recipient{Address: doctor}}}, nil, now); notice.UTF8 ||
 		notice.Recipients[0].Address.String() != "keeper@xn--hxajbheg2az3al.example" {
 		t.Errorf("envelope %+v", notice)
 	}
@@ -288,7 +298,7 @@ func TestFailureSevenBit(t *testing.T) {
 		{"no such person", "message/delivery-status", `utf-8;\x{3B4}@x.example`},
 		{"κανείς", "message/global-delivery-status", "utf-8;δ@x.example"},
 	} {
-		notice, content := composer.Failure(env, []queue.Failed{{
+		notice, content := failure(env, []Outcome{{
 			Recipient: message.Recipient{Address: message.Address{Local: "δ", Domain: "x.example"}, Original: `utf-8;\x{3B4}@x.example`},
 			Reply:     smtp.Reply{Code: 550, Enhanced: [3]int{5, 6, 7}, Text: c.text},
 		}}, []byte("Subject: λάδι\r\nMessage-ID: <α@x.example>\r\n\r\n"), now)
@@ -323,7 +333,7 @@ func TestFailureHostile(t *testing.T) {
 		"",
 		strings.Repeat("X: "+long+"\r\n", 100) + "\r\n",
 	} {
-		_, content := composer.Failure(env, []queue.Failed{{
+		_, content := failure(env, []Outcome{{
 			Recipient: message.Recipient{Address: doctor, Original: "rfc822;a+0D+0AAction:+20delivered"},
 			Reply:     smtp.Reply{Code: 550, Enhanced: [3]int{5, 1000, -1}, Text: strings.Repeat(long+"\x00\r\xff\n", 100)},
 			Remote:    "mx\r\n\r\nAction: delivered",
@@ -389,7 +399,7 @@ func FuzzFailure(f *testing.F) {
 	f.Add(header, "no such person\nhere", "rfc822;a@b", "mx.example")
 	f.Add("Subject: \xff\r\n\r\n--=_", "\x00\r\n", "utf-8;δ", "\r\n")
 	f.Fuzz(func(t *testing.T, header, text, orcpt, remote string) {
-		_, content := composer.Failure(envelope(), []queue.Failed{{
+		_, content := failure(envelope(), []Outcome{{
 			Recipient: message.Recipient{Address: doctor, Original: orcpt}, Reply: smtp.Reply{Code: 550, Text: text}, Remote: remote,
 		}}, []byte(header), now)
 		if !isSevenBit(content) {

@@ -38,13 +38,17 @@ var everybody = table{
 // notices notes who was refused.
 type notices struct {
 	mu     sync.Mutex
-	failed []queue.Failed
+	failed []queue.Outcome
 }
 
-func (n *notices) Failure(_ *message.Envelope, failed []queue.Failed, _ []byte, _ time.Time) (*message.Envelope, []byte) {
+func (n *notices) Compose(r *queue.Report) (*message.Envelope, io.ReadCloser) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.failed = append(n.failed, failed...)
+	for _, o := range r.Outcomes {
+		if o.Action == queue.GivenUp {
+			n.failed = append(n.failed, o)
+		}
+	}
 	return nil, nil
 }
 
@@ -232,7 +236,7 @@ func TestDelivererDefers(t *testing.T) {
 	if err := b.Store.Remove(t.Context(), "keeper", []message.ID{list[0].ID}); err != nil {
 		t.Fatal(err)
 	}
-	b.spool.Flush(func(l queue.Lane) bool { return l == clinic })
+	b.spool.Flush(clinic)
 	b.settled(t, clinic)
 	if texts, _ := kept(t, b.Store, "keeper"); len(texts) != 1 || !strings.Contains(texts[0], "bbb") {
 		t.Fatalf("%q", texts)

@@ -9,7 +9,6 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/message"
-	"bothy/application/queue"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 )
@@ -138,14 +137,10 @@ func (s *session) hold(ctx context.Context, limit time.Duration) error {
 
 // gather makes due what the customer refused for now when it last called, and reports whether mail waits for any of the domains.
 func (p *Provider) gather(domains []string) bool {
-	deferred := map[queue.Lane]bool{}
 	for _, d := range domains {
 		if due, all := p.Queue.Waiting(lane(d)); all > due {
-			deferred[lane(d)] = true
+			p.Queue.Flush(lane(d))
 		}
-	}
-	if len(deferred) > 0 { // Flush looks at every lane there is
-		p.Queue.Flush(func(l queue.Lane) bool { return deferred[l] })
 	}
 	return p.waiting(domains)
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"strings"
@@ -46,13 +47,16 @@ func siteRouter(domain string) queue.Lane { return queue.Lane("mailbox/" + domai
 // notices are as short as they can be.
 type notices struct{}
 
-func (notices) Failure(env *message.Envelope, failed []queue.Failed, _ []byte, _ time.Time) (*message.Envelope, []byte) {
+func (notices) Compose(r *queue.Report) (*message.Envelope, io.ReadCloser) {
 	var text strings.Builder
 	text.WriteString("Subject: failed\r\n\r\n")
-	for _, f := range failed {
-		text.WriteString(f.Recipient.Address.String() + ": " + f.Reply.Error() + "\r\n")
+	for _, o := range r.Outcomes {
+		if o.Action == queue.GivenUp {
+			text.WriteString(o.Recipient.Address.String() + ": " + o.Reply.Error() + "\r\n")
+		}
 	}
-	return &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: env.ReversePath}}}, []byte(text.String())
+	to := []message.Recipient{{Address: r.Envelope.ReversePath}}
+	return &message.Envelope{ID: message.NewID(time.Now()), Recipients: to}, io.NopCloser(strings.NewReader(text.String()))
 }
 
 // openSpool opens a spool on a disk in memory, with segments as small as its log allows.

@@ -60,18 +60,20 @@ func (w *witness) Lane(_ *message.Envelope, to *message.Recipient) Lane {
 	return Lane("kind/" + to.Address.Domain)
 }
 
-// Failure is Notifier's: the notice names the message and who failed.
-func (w *witness) Failure(env *message.Envelope, failed []Failed, header []byte, _ time.Time) (*message.Envelope, []byte) {
-	if env.ReversePath.IsNull() {
+// Compose is Notifier's: the notice names the message and who failed.
+func (w *witness) Compose(r *Report) (*message.Envelope, io.ReadCloser) {
+	if r.Envelope.ReversePath.IsNull() {
 		return nil, nil
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%v", env.ID)
-	for _, f := range failed {
-		fmt.Fprintf(&b, " %s", f.Recipient.Address.Local)
+	fmt.Fprintf(&b, "%v", r.Envelope.ID)
+	for _, o := range r.Outcomes {
+		if o.Action == GivenUp {
+			fmt.Fprintf(&b, " %s", o.Recipient.Address.Local)
+		}
 	}
-	fmt.Fprintf(&b, "\r\n%s", header)
-	return &message.Envelope{Recipients: []message.Recipient{{Address: env.ReversePath}}}, b.Bytes()
+	fmt.Fprintf(&b, "\r\n%s", r.Header)
+	return &message.Envelope{Recipients: []message.Recipient{{Address: r.Envelope.ReversePath}}}, io.NopCloser(&b)
 }
 
 const testInline = 700

@@ -15,8 +15,8 @@ import (
 	"bothy/lib/wal"
 )
 
-// teller is a Composer whose notices say what they tell, in more than the log holds inline.
-type teller struct{ Notifier }
+// teller is a Notifier whose notices say what they tell, in more than the log holds inline.
+type teller struct{}
 
 func (teller) Compose(r *Report) (*message.Envelope, io.ReadCloser) {
 	var b strings.Builder

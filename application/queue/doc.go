@@ -4,7 +4,7 @@
 //	RFC 5321 §6.1     what was accepted is not lost
 //	RFC 1047          a crash between delivery and its record delivers twice, never not at all
 //	RFC 2852 §4       what is not delivered in time goes back, or its sender is told
-//	RFC 3461 §5.2     when there is a notice to compose (Composer): failure, success, delay
+//	RFC 3461 §5.2     when there is a notice to compose (Notifier): failure, success, delay
 //	RFC 3463          4.3.1, 4.3.0, 4.5.3, 5.4.7
 //	RFC 4865 §4       mail that is released later
 //	RFC 6710 §5       the higher priority leaves first, then age

@@ -294,7 +294,7 @@ func (x *index) tick(now int64) {
 	}
 }
 
-// flush makes due every deferred row of a lane whose sender does not want it to wait.
+// flush makes due every deferred row of a lane whose sender does not want it to wait, and says what is due there.
 func (x *index) flush(l *lane, now int64) {
 	for _, r := range slices.Clone(l.later.items) {
 		if r.entry.release > now {
@@ -303,6 +303,16 @@ func (x *index) flush(l *lane, now int64) {
 		x.lift(r)
 		r.when = 0
 		x.place(r, now)
+	}
+	x.tell(l)
+}
+
+// flushKind is flush for all lanes of a kind.
+func (x *index) flushKind(kind string, now int64) {
+	for name, l := range x.lanes {
+		if name.Kind() == kind {
+			x.flush(l, now)
+		}
 	}
 }
 

@@ -51,8 +51,9 @@ type Store interface {
 	// Lease that returned nil. The channel is closed by stop.
 	Due(kind string) (lanes <-chan Lane, stop func())
 
-	// Flush makes every deferred recipient of the lanes that match due now. Reroute asks the Router again for all.
-	Flush(match func(Lane) bool)
+	// Flush makes every deferred recipient of some lanes due now, FlushKind of all lanes of a kind. Reroute asks the Router again for all.
+	Flush(lanes ...Lane)
+	FlushKind(kind string)
 	Reroute()
 
 	// Pause stops the clocks of a kind of lane (its link is down): nothing there becomes due or grows older until Resume, which
@@ -122,7 +123,7 @@ type Options struct {
 	Config   Config // zero fields mean the defaults of the tags, but for DelayNotice and CommitDelay
 	Dir      string
 	Router   Router
-	Notifier Notifier // a Composer too; nil: failures are forgotten without a notice
+	Notifier Notifier // nil: failures are forgotten without a notice
 	// Keep reports what fails with nobody to be told: it is held for an operator, not forgotten (RFC 5321 §6.1). nil: nothing.
 	Keep     func(*message.Envelope, *message.Recipient) bool
 	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime

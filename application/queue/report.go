@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"bytes"
 	"io"
 	"time"
 
@@ -77,50 +76,8 @@ func (a Action) Owed(env *message.Envelope, n message.Notify) bool {
 	return a.Wanted(n)
 }
 
-// Composer composes the notice (RFC 3464) of what became of recipients; nil when none is due. The envelope's Size is that of
+// Notifier composes the notice (RFC 3464) of what became of recipients; nil when none is due. The envelope's Size is that of
 // content, which the queue reads and closes. The queue accepts the notice in the same commit as what it tells, so it is sent exactly once.
-type Composer interface {
-	Compose(r *Report) (notice *message.Envelope, content io.ReadCloser)
-}
-
-// Notifier is a Composer that is asked about failures only. One that is also a Composer is asked as that about everything.
 type Notifier interface {
-	Failure(env *message.Envelope, failed []Failed, header []byte, now time.Time) (notice *message.Envelope, content []byte)
-}
-
-// Failed is one recipient that will not get the message, and why.
-type Failed struct {
-	Recipient message.Recipient
-	Reply     smtp.Reply
-	Remote    string    // the server that said so; empty when we did
-	LastTry   time.Time // zero when never tried
-}
-
-// failures makes a Notifier a Composer.
-type failures struct{ Notifier }
-
-func (f failures) Compose(r *Report) (*message.Envelope, io.ReadCloser) {
-	var failed []Failed
-	for _, o := range r.Outcomes {
-		if o.Action == GivenUp {
-			failed = append(failed, Failed{Recipient: o.Recipient, Reply: o.Reply, Remote: o.Remote, LastTry: o.LastTry})
-		}
-	}
-	if len(failed) == 0 {
-		return nil, nil
-	}
-	notice, content := f.Failure(r.Envelope, failed, r.Header, r.Now)
-	return notice, io.NopCloser(bytes.NewReader(content))
-}
-
-// composer returns who composes notices; nil when there are to be none.
-func (o *Options) composer() Composer {
-	switch n := o.Notifier.(type) {
-	case nil:
-		return nil
-	case Composer:
-		return n
-	default:
-		return failures{n}
-	}
+	Compose(r *Report) (notice *message.Envelope, content io.ReadCloser)
 }

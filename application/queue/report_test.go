@@ -16,9 +16,8 @@ import (
 	"bothy/application/smtp"
 )
 
-// reporter is a Composer whose notice lists the outcomes, and returns the message where it can.
+// reporter is a Notifier whose notice lists the outcomes, and returns the message where it can.
 type reporter struct {
-	queue.Notifier
 	mu      sync.Mutex
 	reports []queue.Report
 	spoil   bool // the message cannot be read to its end

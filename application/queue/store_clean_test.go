@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +36,7 @@ func opened(t *testing.T, to ...string) (*witness, message.ID) {
 // meddler is a Notifier that does something while a failure is on its way to the disk.
 type meddler func()
 
-func (m meddler) Failure(*message.Envelope, []Failed, []byte, time.Time) (*message.Envelope, []byte) {
+func (m meddler) Compose(*Report) (*message.Envelope, io.ReadCloser) {
 	m()
 	return nil, nil
 }

@@ -29,21 +29,23 @@ func (s *Spool) Due(kind string) (lanes <-chan Lane, stop func()) {
 	return s.callers.listen(kind, due)
 }
 
-// Flush makes every deferred recipient of the lanes that match due now.
-func (s *Spool) Flush(match func(Lane) bool) {
+// Flush makes every deferred recipient of some lanes due now.
+func (s *Spool) Flush(lanes ...Lane) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.flush(match)
-}
-
-func (s *Spool) flush(match func(Lane) bool) {
 	now := s.now()
-	for name, l := range s.index.lanes {
-		if match(name) {
+	for _, name := range lanes {
+		if l := s.index.lanes[name]; l != nil {
 			s.index.flush(l, now)
-			s.index.tell(l)
 		}
 	}
+}
+
+// FlushKind is Flush for all lanes of a kind.
+func (s *Spool) FlushKind(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.index.flushKind(kind, s.now())
 }
 
 // Pause stops the clocks of a kind of lane: nothing there becomes due or grows older until Resume.
@@ -65,7 +67,7 @@ func (s *Spool) Resume(kind string) {
 	if from := c.since; c.resume(now) {
 		s.saveClock(span{kind: kind, from: from, to: max(now, from)})
 	}
-	s.flush(func(l Lane) bool { return l.Kind() == kind })
+	s.index.flushKind(kind, now)
 	s.poke()
 }
 

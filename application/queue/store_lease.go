@@ -258,7 +258,7 @@ func (s *Spool) keep(l *Lease, v []Verdict) []Verdict {
 	return v
 }
 
-// tells returns what the Composer is asked about: each failure, for the postmaster may want what the sender does not; success where the
+// tells returns what the Notifier is asked about: each failure, for the postmaster may want what the sender does not; success where the
 // sender wants it.
 func (v *Verdict) tells(env *message.Envelope, n message.Notify) (a Action, ok bool) {
 	switch {
@@ -408,14 +408,13 @@ func (s *Spool) commitTold(l *Lease, outcomes []Outcome, changes func() []change
 	return err
 }
 
-// maxNoticeHeader bounds the header section handed to the Composer, in octets.
+// maxNoticeHeader bounds the header section handed to the Notifier, in octets.
 const maxNoticeHeader = 64 << 10
 
-// compose has the Composer make the notice, reserves its ID, and puts a large body into a file; body is what is left for the
+// compose has the Notifier make the notice, reserves its ID, and puts a large body into a file; body is what is left for the
 // record. The notice is nil when none is due.
 func (s *Spool) compose(l *Lease, outcomes []Outcome) (notice *record, body []byte, err error) {
-	composer := s.o.composer()
-	if composer == nil {
+	if s.o.Notifier == nil {
 		return nil, nil, nil
 	}
 	header, err := s.header(l.entry, maxNoticeHeader)
@@ -424,18 +423,18 @@ func (s *Spool) compose(l *Lease, outcomes []Outcome) (notice *record, body []by
 	}
 	env := l.Envelope.Clone()
 	r := &Report{Envelope: &env, Outcomes: outcomes, Now: s.o.Now(), Header: header, Open: l.Open, Size: l.Size}
-	notice, body, err = s.take(composer, r)
+	notice, body, err = s.take(r)
 	var reply smtp.Reply
 	if err != nil && !errors.As(err, &reply) { // not the disk: the message that it returns cannot be read
 		r.Open = nil
-		notice, body, err = s.take(composer, r)
+		notice, body, err = s.take(r)
 	}
 	return notice, body, err
 }
 
 // take takes in the notice of a report.
-func (s *Spool) take(c Composer, r *Report) (notice *record, body []byte, err error) {
-	composed, content := c.Compose(r)
+func (s *Spool) take(r *Report) (notice *record, body []byte, err error) {
+	composed, content := s.o.Notifier.Compose(r)
 	if content != nil {
 		defer content.Close()
 	}

@@ -141,11 +141,7 @@ func (s *Spool) recover() error {
 	for kind, c := range s.index.clocks {
 		if from := c.since; c.resume(now) {
 			s.saveClock(span{kind: kind, from: from, to: max(now, from)})
-			for name, l := range s.index.lanes {
-				if name.Kind() == kind {
-					s.index.flush(l, now)
-				}
-			}
+			s.index.flushKind(kind, now)
 		}
 	}
 	dir := path.Join(s.o.Dir, bodyDir)

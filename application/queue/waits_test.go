@@ -95,7 +95,7 @@ func TestDelayTold(t *testing.T) {
 		if got := notices(t, s); len(got) != 0 {
 			t.Fatalf("told again after a restart: %q", got)
 		}
-		s.Flush(func(queue.Lane) bool { return true })
+		s.FlushKind("test")
 		if l := lease(t, s, "test/d.example"); len(l.Envelope.Recipients) != 4 {
 			t.Errorf("%d are still tried", len(l.Envelope.Recipients))
 		}
@@ -162,7 +162,7 @@ func TestHoldUntil(t *testing.T) {
 			}
 		}
 		idle("accepted")
-		s.Flush(func(queue.Lane) bool { return true })
+		s.FlushKind("test")
 		idle("flushed")
 		if n, err := s.Retry(queue.Filter{}); n != 0 || err != nil {
 			t.Errorf("retried %d, %v", n, err)

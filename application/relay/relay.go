@@ -147,7 +147,9 @@ func (r *Relay) Set(cfg Config, smarthosts ...string) error {
 	if old := r.set.Swap(next); old != nil {
 		r.health.forget()
 		r.crew.forgive()
-		r.o.Queue.Flush(func(l queue.Lane) bool { return slices.Contains(kinds, l.Kind()) })
+		for _, kind := range kinds {
+			r.o.Queue.FlushKind(kind)
+		}
 	}
 	return nil
 }

@@ -61,12 +61,7 @@ type oneLane queue.Lane
 
 func (l oneLane) Lane(*message.Envelope, *message.Recipient) queue.Lane { return queue.Lane(l) }
 
-// Failure is queue.Notifier's, which asks Compose.
-func (*rig) Failure(*message.Envelope, []queue.Failed, []byte, time.Time) (*message.Envelope, []byte) {
-	return nil, nil
-}
-
-// Compose is queue.Composer's: no notice, but noted.
+// Compose is queue.Notifier's: no notice, but noted.
 func (g *rig) Compose(r *queue.Report) (*message.Envelope, io.ReadCloser) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

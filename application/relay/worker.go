@@ -165,7 +165,7 @@ func (w *worker) meet(s *session) {
 	r.crew.opened(w.lane)
 	r.evidence(w.lane, true, s.remote+" answered")
 	if r.crew.revive(w.lane) { // RFC 5321 §4.5.4.1: what waits for this host can now be sent
-		r.o.Queue.Flush(func(l queue.Lane) bool { return l == w.lane })
+		r.o.Queue.Flush(w.lane)
 	}
 }
 

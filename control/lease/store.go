@@ -2,6 +2,7 @@ package lease
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,7 +109,11 @@ func Open(o Options) (*Store, error) {
 	}
 	var last int64
 	log, err := wal.Open(wal.Options{FS: o.FS, Dir: o.Dir, SegmentSize: o.SegmentSize, Damaged: func(d wal.Damage) {
-		o.Log.Error("leases damaged", "position", d.Position.String(), "octets", d.Length, "kept in", d.File, "error", d.Err)
+		level := slog.LevelError
+		if d.Known { // reported by an earlier Open
+			level = slog.LevelDebug
+		}
+		o.Log.Log(context.Background(), level, "leases damaged", "position", d.Position.String(), "octets", d.Length, "kept in", d.File, "error", d.Err)
 	}}, func(p wal.Position, b []byte) error {
 		if now, ok := s.replay(p, b); ok {
 			last = max(last, now)

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// syncCalls are the system calls that are counted.
+const syncCalls = "fsync,fdatasync,sync_file_range,msync"
+
 var syncCall = regexp.MustCompile(`(?m)\b(?:fsync|fdatasync|sync_file_range|msync)\(`)
 
 // CountSyncs runs work while strace watches the process and all of its children, and returns how many times they asked the
@@ -19,7 +22,7 @@ func CountSyncs(t testing.TB, pid int, work func()) int {
 	t.Helper()
 	Need(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
-	args := []string{"-f", "-qq", "-e", "trace=fsync,fdatasync,sync_file_range,msync", "-o", log}
+	args := []string{"-f", "-qq", "-e", "trace=" + syncCalls, "-o", log}
 	for _, p := range family(pid) {
 		args = append(args, "-p", strconv.Itoa(p))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,16 +94,18 @@ func (s *suite) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	return ByDomain(to.Address)
 }
 
-// Failure is queue.Notifier's.
-func (s *suite) Failure(env *message.Envelope, failed []queue.Failed, header []byte, _ time.Time) (*message.Envelope, []byte) {
-	if env.ReversePath.IsNull() {
+// Compose is queue.Notifier's: a notice names who failed first.
+func (s *suite) Compose(r *queue.Report) (*message.Envelope, io.ReadCloser) {
+	first := slices.IndexFunc(r.Outcomes, func(o queue.Outcome) bool { return o.Action == queue.GivenUp })
+	if r.Envelope.ReversePath.IsNull() || first < 0 {
 		return nil, nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.notices++
-	text := "To: " + env.ReversePath.String() + "\r\n\r\n" + failed[0].Recipient.Address.String() + " " + failed[0].Reply.Error() + "\r\n" + string(header)
-	return &message.Envelope{Recipients: []message.Recipient{{Address: env.ReversePath}}}, []byte(text)
+	from, failed := r.Envelope.ReversePath, r.Outcomes[first]
+	text := "To: " + from.String() + "\r\n\r\n" + failed.Recipient.Address.String() + " " + failed.Reply.Error() + "\r\n" + string(r.Header)
+	return &message.Envelope{Recipients: []message.Recipient{{Address: from}}}, io.NopCloser(strings.NewReader(text))
 }
 
 func address(t testing.TB, s string) (a message.Address) {
@@ -308,9 +311,9 @@ func deferral(t *testing.T, s *suite) {
 		t.Fatalf("leased %+v", l)
 	}
 	settle(t, l, queue.Verdict{Reply: reply, Retry: s.time().Add(time.Hour)})
-	s.Flush(func(l queue.Lane) bool { return l == "test/y.example" })
+	s.Flush("test/y.example")
 	s.waiting(t, "test/x.example", 0, 2)
-	s.Flush(func(l queue.Lane) bool { return l == "test/x.example" })
+	s.Flush("test/x.example")
 	s.waiting(t, "test/x.example", 2, 2)
 	l = s.lease(t, "test/x.example")
 	if len(l.Attempts) != 2 || l.Attempts[0] != 2 || l.Attempts[1] != 1 {
@@ -367,7 +370,7 @@ func due(t *testing.T, s *suite) {
 			t.Fatal("two messages of one")
 		}
 		settle(t, lease, queue.Verdict{Retry: s.time().Add(time.Hour)})
-		s.Flush(func(queue.Lane) bool { return true })
+		s.FlushKind("test")
 		for l := next(t, lanes); l != "test/x.example"; l = next(t, lanes) {
 		}
 		settle(t, s.lease(t, "test/x.example"), queue.Verdict{Done: true})
