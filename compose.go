@@ -76,7 +76,7 @@ func (s *Site) composeServers(next *composition) {
 
 	next.provider = &odmr.Provider{
 		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
-		Sessions: &s.sessions, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
+		Sessions: &s.sessions, Known: &s.known, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
 	if cfg.ODMR.TakeMail {
 		next.provider.Intake = submit
@@ -211,7 +211,7 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		customer := s.caller(cfg)
 		if customer == nil {
 			customer = &odmr.Customer{
-				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Recipients: s.directory, Offer: toFetch(), Link: s.link,
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Recipients: s.directory, Names: s.directory.Names, Offer: toFetch(), Link: s.link,
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

@@ -61,6 +61,7 @@ type Site struct {
 	sessions    odmr.Sessions // of customers, over reloads
 	dhcp        addressing
 	starter     odmr.Starter
+	known       odmr.Known // recipients of customers
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there

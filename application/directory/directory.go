@@ -108,6 +108,12 @@ func (d *Directory) Resolve(a message.Address) (accounts []string) {
 	return d.state.Load().resolve(canonical(a))
 }
 
+// Names returns the local parts that somebody has in a domain, as an address or an alias, sorted. Resolve knows more: details behind them, and
+// postmaster.
+func (d *Directory) Names(domain string) (locals []string) {
+	return d.state.Load().names(canonicalDomain(domain))
+}
+
 // Last returns who gets mail that this site must not lose when Resolve knows nobody: the postmaster's account, for every name at
 // this server's own name and for postmaster anywhere here. It is ok with nobody while there is no account yet: such mail waits.
 func (d *Directory) Last(a message.Address) (accounts []string, ok bool) {

@@ -187,6 +187,23 @@ func (s *snapshot) isName(a message.Address) bool {
 	return ok || len(s.aliases[a]) > 0
 }
 
+// names are the local parts that isName knows in a domain; at this server's own name those of the chief domain too.
+func (s *snapshot) names(domain string) (locals []string) {
+	add := func(a message.Address) {
+		if a.Domain == domain || domain == s.host && a.Domain == s.chief {
+			locals = append(locals, a.Local)
+		}
+	}
+	for a := range s.addresses {
+		add(a)
+	}
+	for a := range s.aliases {
+		add(a)
+	}
+	slices.Sort(locals)
+	return slices.Compact(locals)
+}
+
 // isLocal reports whether domain has mailboxes here, or is this server's own name (RFC 5321 §4.5.1).
 func (s *snapshot) isLocal(domain string) bool {
 	if domain != "" && domain == s.host {

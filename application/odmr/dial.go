@@ -34,6 +34,7 @@ type Customer struct {
 	Accept     smtp.Acceptor                                                        // our own queue
 	Offer      smtp.Offer                                                           // what the turned session offers the provider
 	Recipients Recipients                                                           // nil: any recipient in Config.Domains is taken
+	Names      func(domain string) (locals []string)                                // everybody whom Recipients knows there; nil: the provider is not told
 	// Checkpoints keeps what came of a message whose connection broke (RFC 1845), where Accept keeps its transaction; nil: nobody does.
 	Checkpoints *checkpoint.Store
 	Link        Link           // nil: always up

@@ -34,7 +34,46 @@ func (k *call) wishes() (keywords []smtp.Extension) {
 		}
 		keywords = append(keywords, smtp.Extension{Keyword: terms.keyword()})
 	}
+	if l := k.listing(); l != nil {
+		keywords = append(keywords, smtp.Extension{Verb: keywordRecipients, Keyword: keywordRecipients + " " + l.tag(), Run: k.recipients})
+	}
 	return keywords
+}
+
+// listing is who is here, for the provider; nil if that cannot be told.
+func (k *call) listing() listing {
+	c := k.customer
+	if c.Names == nil || c.Recipients == nil || len(k.report.Domains) == 0 {
+		return nil
+	}
+	l := listing{}
+	for _, d := range k.report.Domains {
+		if !c.Recipients.Local(d) { // somebody means to have accounts there
+			continue
+		}
+		l[d] = []uint64{}
+		for _, local := range c.Names(d) {
+			l[d] = append(l[d], hashRecipient(local, d))
+		}
+		slices.Sort(l[d])
+	}
+	if len(l) == 0 || l.size() > maxRecipient {
+		return nil
+	}
+	return l
+}
+
+// recipients answers XRECIPIENTS.
+func (k *call) recipients(_ context.Context, _ *smtp.Session, tag string) (reply smtp.Reply, turn bool) {
+	l := k.listing()
+	if l == nil {
+		return smtp.Reply{Code: 450, Enhanced: [3]int{4, 3, 0}, Text: "nobody can say any more who is here"}, false
+	}
+	text := l.tag()
+	if tag != text {
+		text = l.text()
+	}
+	return smtp.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: text}, false
 }
 
 // arrived hears of the text of the message under way.

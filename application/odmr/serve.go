@@ -31,6 +31,7 @@ type Provider struct {
 	Queue     queue.Store
 	Intake    *smtp.Server // whose Policy, Accept, Offer and Limits take mail of who has logged in, before ATRN; nil: 502 (RFC 2645 §5.4)
 	Config    ProviderConfig
+	Known     *Known      // what sites tell of their recipients; nil: they are not asked
 	Sessions  *Sessions   // who is connected; shared with the Provider that this one replaces. Nil: its own
 	Observe   func(Event) // hears what happens, from any session at once; must not block; nil: nobody does
 	Log       *slog.Logger
@@ -80,7 +81,7 @@ func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {
 	if !p.Config.admits(conn.RemoteAddr()) { // RFC 2645 §8
 		return errors.Join(errNetwork, p.refuse(conn))
 	}
-	s := &session{provider: p, log: log, peer: conn.RemoteAddr().String(), since: time.Now()}
+	s := &session{provider: p, log: log, peer: conn.RemoteAddr().String(), since: time.Now(), known: p.Known}
 	s.watch(conn)
 	defer s.leave()
 	server := &smtp.Server{

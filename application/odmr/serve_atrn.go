@@ -28,6 +28,8 @@ type session struct {
 	account  string             // who sent ATRN
 	customer directory.Customer // as it was then
 	ledger   ledger
+	known    *Known              // where to note who is at the site; nil: nowhere
+	tag      string              // of the list that the site has told in this session
 	seated   bool                // has the account's seat. This and gone are guarded by Sessions
 	gone     chan struct{}       // closed when it has left the seat
 	domains  []string            // what ATRN was granted

@@ -21,6 +21,7 @@ type signal uint8
 const (
 	ringMail signal = 1 << iota // has come for its domains
 	ringStop                    // the provider ends
+	ringAsk                     // whether the list of recipients still holds
 	ringSeat                    // a newer session wants the seat: whoever is alive shows it
 )
 

@@ -35,6 +35,10 @@ func (s *session) reversed(ctx context.Context) error {
 	s.afford(client, s.customer)
 	defer s.ledger.release()
 	err := s.send(ctx, client)
+	if err == nil {
+		defer s.known.leave(s)
+		err = s.learn(ctx, client)
+	}
 	if err == nil && s.linger > 0 {
 		s.provider.sessions().listen(s)
 		defer s.follow(ctx)()
@@ -207,8 +211,16 @@ func (s *session) stay(ctx context.Context, client *smtp.Client) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("odmr: customer %s left: %w", s.account, err)
+		case what&ringAsk != 0:
+			if err := s.learn(ctx, client); err != nil {
+				return err
+			}
 		case what&ringSeat != 0, what == 0 && !time.Now().Before(noop):
-			if err := s.noop(ctx, client); err != nil {
+			alive := s.noop
+			if s.tag != "" {
+				alive = s.learn // whether its list still holds: an answer is an answer
+			}
+			if err := alive(ctx, client); err != nil {
 				return err
 			}
 			noops++

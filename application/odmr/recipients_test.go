@@ -1,0 +1,198 @@
+package odmr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"bothy/application/message"
+	"bothy/application/smtp"
+)
+
+func TestListing(t *testing.T) {
+	l := listing{"clinic.example": nil, "empty.example": {}}
+	for i := range 100 {
+		l["clinic.example"] = append(l["clinic.example"], hashRecipient(fmt.Sprint("u", i), "clinic.example"))
+	}
+	slices.Sort(l["clinic.example"])
+	reply := smtp.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: l.text()}
+	for line := range strings.Lines(string(reply.AppendTo(nil))) {
+		if len(line) > 512 {
+			t.Errorf("a line of %d octets", len(line))
+		}
+	}
+	got, ok := parseListing(l.text())
+	if !ok || len(got) != 2 || !slices.Equal(got["clinic.example"], l["clinic.example"]) || got.tag() != l.tag() {
+		t.Errorf("%v, %v", got, ok)
+	}
+	for a, want := range map[string]bool{
+		"u7@clinic.example": true, "U7@clinic.example": true, "u7+x@clinic.example": true, "u100@clinic.example": false, "postmaster@clinic.example": true,
+		"PostMaster+x@empty.example": true, "u7@empty.example": false,
+	} {
+		if got.has(address(t, a)) != want {
+			t.Errorf("%s: %v", a, !want)
+		}
+	}
+	for _, text := range []string{
+		"", "x", l.tag(), "x\nclinic.example", l.text() + "\nlocalhost", l.text() + "\nclinic.example AAAA", strings.Replace(l.text(), " ", " AAAAAAAAAAA ", 1),
+	} {
+		if got, ok := parseListing(text); ok {
+			t.Errorf("%.80q: %v", text, got)
+		}
+	}
+}
+
+func FuzzParseListing(f *testing.F) {
+	f.Add(listing{"clinic.example": {1, 2, 3}}.text())
+	f.Fuzz(func(t *testing.T, text string) {
+		if l, ok := parseListing(text); ok {
+			if again, ok := parseListing(l.text()); !ok || !maps.EqualFunc(l, again, slices.Equal) {
+				t.Errorf("%q: %v, then %v", text, l, again)
+			}
+		}
+	})
+}
+
+// people is a site's directory that changes.
+type people struct {
+	mu sync.Mutex
+	mailboxes
+}
+
+func (p *people) Resolve(a message.Address) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mailboxes.Resolve(a)
+}
+
+func (p *people) names(domain string) (locals []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for a := range p.mailboxes {
+		if local, d, _ := strings.Cut(a, "@"); d == domain {
+			locals = append(locals, local)
+		}
+	}
+	return locals
+}
+
+func (p *people) add(a string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mailboxes[a] = true
+}
+
+// taking is a policy that takes everybody.
+type taking struct{}
+
+func (taking) Mail(context.Context, *smtp.Session, *message.Envelope) error { return nil }
+
+func (taking) Rcpt(context.Context, *smtp.Session, *message.Envelope, *message.Recipient) error {
+	return nil
+}
+
+// TestStrangers: who is not at the site is refused at the provider, at once where the site is connected, and nobody because a list is old.
+func TestStrangers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := emptyExchange(t)
+		x.lingering(time.Hour)
+		x.provider.Known = new(Known)
+		site := &people{mailboxes: maps.Clone(mine)}
+		gate := Strangers{Next: taking{}, Known: x.provider.Known, Held: x.provider.Directory.(*guarded).Held}
+		rcpt := func(from, to string) string {
+			t.Helper()
+			env := &message.Envelope{ReversePath: address(t, from)}
+			err := gate.Rcpt(t.Context(), nil, env, &message.Recipient{Address: address(t, to)})
+			if r, ok := errors.AsType[smtp.Reply](err); ok {
+				return r.Error()[:9]
+			}
+			return ""
+		}
+		expect := func(what, to, want string) {
+			t.Helper()
+			if got := rcpt("a@sender.example", to); got != want {
+				t.Errorf("%s, %s: %q, want %q", what, to, got, want)
+			}
+		}
+		expect("nothing is known", "gone@clinic.example", "")
+		c := x.customer()
+		c.Recipients, c.Names, c.Config.Domains = site, site.names, []string{"clinic.example", "clinic.example.net"}
+		end := run(c)
+		time.Sleep(time.Minute)
+		expect("connected", "a@clinic.example", "")
+		expect("connected", "A+detail@CLINIC.example", "")
+		expect("connected", "postmaster@clinic.example", "")
+		expect("connected", "gone@clinic.example", "550 5.1.1")
+		expect("connected, another's domain", "gone@light.example", "")
+		expect("asked too often", "gone2@clinic.example", "450 4.1.1")
+		site.add("gone@clinic.example")
+		time.Sleep(time.Minute)
+		expect("somebody new", "gone@clinic.example", "")
+		expect("again, later", "gone2@clinic.example", "550 5.1.1")
+		site.add("gone2@clinic.example")
+		time.Sleep(time.Second)
+		expect("a new message, asked too often", "gone2@clinic.example", "450 4.1.1")
+		time.Sleep(5 * time.Minute) // its next NOOP
+		expect("who came too early", "gone2@clinic.example", "")
+		end()
+		x.serving.Wait()
+
+		expect("away", "b@clinic.example", "450 4.1.1")
+		expect("away", "later@clinic.example", "450 4.1.1")
+		site.add("later@clinic.example")
+		time.Sleep(time.Hour)
+		expect("still away", "later@clinic.example", "450 4.1.1")
+		x.lingering(0)
+		c.Dial = x.dial
+		if _, err := c.Call(t.Context(), nil); !errors.Is(err, ErrNoMail) {
+			t.Error(err) // 453: nobody was asked
+		}
+		x.later("mail", "a@clinic.example")
+		if _, err := c.Call(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		x.serving.Wait()
+		expect("called", "later@clinic.example", "")
+		expect("called", "b@clinic.example", "550 5.1.1")
+		expect("called, a new message", "b@clinic.example", "450 4.1.1")
+		time.Sleep(listLife + time.Hour)
+		expect("away for long", "b@clinic.example", "")
+
+		c.Names = nil // the site tells no more
+		x.later("mail", "a@clinic.example")
+		if _, err := c.Call(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		x.serving.Wait()
+		expect("not told", "b@clinic.example", "")
+		if n := len(x.provider.Known.lists); n != 0 {
+			t.Errorf("%d lists are left", n)
+		}
+	})
+}
+
+// TestStrangersBounded: knocking fills nothing.
+func TestStrangersBounded(t *testing.T) {
+	n := new(Known)
+	s := &session{account: "clinic", domains: []string{"clinic.example"}}
+	n.tell(s, "x", listing{"clinic.example": {}, "other.example": {}}, time.Now())
+	n.leave(s)
+	for i := range 5 * maxKnocks {
+		if err := n.judge(t.Context(), "clinic", message.Address{}, address(t, fmt.Sprintf("u%d@clinic.example", i))); err != replyPerhaps {
+			t.Fatal(err)
+		}
+	}
+	if k := len(n.lists["clinic.example"].knocks); k > maxKnocks || len(n.lists) != 1 {
+		t.Errorf("%d strangers, %d lists", k, len(n.lists))
+	}
+	if err := n.judge(t.Context(), "another", message.Address{}, address(t, "u@clinic.example")); err != nil { // the domain has moved
+		t.Error(err)
+	}
+}
