@@ -23,10 +23,7 @@ func TestCrowd(t *testing.T) {
 	peer.WaitPort(t, listen)
 	before := resident(t, s.Process.Pid)
 
-	call := func(from string) (net.Conn, error) {
-		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
-		return d.Dial("tcp", listen)
-	}
+	call := func(from string) (net.Conn, error) { return dialFrom(t.Context(), from, listen) }
 	greeted := make(chan net.Conn, crowd)
 	var refused, other atomic.Int32
 	var busy sync.WaitGroup

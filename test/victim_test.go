@@ -4,11 +4,13 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"bothy/test/peer"
 )
@@ -60,9 +62,30 @@ func ending(s string, most int) string { return s[max(0, len(s)-most):] }
 func (v *victim) start(t *testing.T) {
 	t.Helper()
 	v.try(t)
-	if v.listen != "" {
-		peer.WaitPort(t, v.listen)
+	if v.listen == "" {
+		return
 	}
+	peer.Eventually(t, time.Minute, "a listener at "+v.listen, func() bool {
+		select {
+		case <-v.ended: // somebody who dials while nobody listens may be given this very port to dial from
+			if !strings.HasSuffix(strings.TrimSpace(v.log.String()), "(see `ss -ltnp`)") {
+				t.Fatal("the server has ended")
+			}
+			v.try(t)
+		default:
+		}
+		conn, err := dialFrom(t.Context(), "127.0.0.2", v.listen)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+}
+
+// dialFrom dials from another address of loopback: from the same one, a port that nobody listens on may be connected to itself.
+func dialFrom(ctx context.Context, ip, address string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}, Timeout: 10 * time.Second}
+	return d.DialContext(ctx, "tcp", address)
 }
 
 // try begins a life that may be short.

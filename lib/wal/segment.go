@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -113,8 +114,8 @@ func (s *segment) scan(fn func(Position, []byte) error, damaged func(from, to in
 func (s *segment) resume(w *window, bad int64) (next int64, ok bool) {
 	next = -1
 	for offset := bad + alignment; offset < s.size; {
-		if isZero(w.at(offset, alignment)) { // most of a tail
-			offset += alignment
+		if n := zeros(w.at(offset, sectorSize)); n > 0 { // most of a tail
+			offset += n
 			continue
 		}
 		h, _, whole := w.record(s.identity, offset)
@@ -133,8 +134,17 @@ func (s *segment) resume(w *window, bad int64) (next int64, ok bool) {
 	return 0, false
 }
 
-// isZero reports that no record which vouches for anything begins with b.
-func isZero(b []byte) bool { return len(b) == alignment && [alignment]byte(b) == [alignment]byte{} }
+// zeros returns how much of b's beginning no record that vouches for anything begins in: all of b, a first step of alignment, or nothing.
+func zeros(b []byte) int64 {
+	var none [sectorSize]byte
+	switch {
+	case len(b) == sectorSize && bytes.Equal(b, none[:]):
+		return sectorSize
+	case len(b) >= alignment && bytes.Equal(b[:alignment], none[:alignment]):
+		return alignment
+	}
+	return 0
+}
 
 // seal ends the segment at offset, durably, and gives the rest of the file back.
 func (s *segment) seal(offset int64) error {
