@@ -1,4 +1,4 @@
-// Package dhcp6 gives IPv6 hosts their addresses and prefixes, and what else they must know: the server.
+// Package dhcp6 gives IPv6 hosts their addresses and prefixes, and what else they must know: the server, and the client.
 //
 //	RFC 9915  DHCPv6                      §9 relayed messages, §13, §16 to §21
 //	RFC 3646  DNS servers and domains     options 23, 24
@@ -12,6 +12,8 @@
 // addresses and prefixes, machine_reply.go writes the rest of the reply. A binding is appended to lib/wal by control/lease at that moment;
 // serve.go hands the reply to a goroutine that waits for the disk and then sends, so that reading never waits and all who wait share one
 // sync. What is not answered is counted and logged with a Why.
+//
+// The client is client.go, which decides what is sent and when, and client_receive.go, which takes what comes; neither does any I/O.
 //
 // # Deviations
 //
