@@ -1,6 +1,7 @@
 package site
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"bothy/application/authres"
+	"bothy/application/drop"
 	"bothy/application/mailbox"
 	"bothy/application/message"
 	"bothy/application/odmr"
@@ -98,6 +100,7 @@ func (s *Site) composeServers(next *composition) {
 	})
 	local := trusting.Server(nil, nil)
 	local.Identify = localUser
+	next.local = local
 	add("local", smtpBusy, false, overSMTP(local))
 }
 
@@ -119,7 +122,46 @@ func localUser(conn net.Conn) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("uid:%d", peer.UID)
+	return userAccount(peer.UID)
+}
+
+// userAccount names a user of this machine as an account.
+func userAccount(uid int) string { return fmt.Sprintf("uid:%d", uid) }
+
+// submitAs hands a message in for a user of this machine, as if he had come to the socket.
+func (s *Site) submitAs(ctx context.Context, user int, env *message.Envelope, content io.Reader, size int64) ([]smtp.Reply, error) {
+	now := s.current.Load()
+	server := *now.local
+	server.Identify = func(net.Conn) string { return userAccount(user) }
+	near, far := net.Pipe()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		defer far.Close()
+		_ = server.Serve(ctx, smtp.NewConn(far)) // what went wrong shows at the other end
+	}()
+	defer func() {
+		near.Close()
+		<-ended
+	}()
+	client := smtp.NewClient(smtp.NewConn(near), now.cfg.Hostname, smtp.Timeouts{})
+	if err := client.Greet(ctx); err != nil {
+		return nil, err
+	}
+	replies, err := client.Send(ctx, env, content, size)
+	if err == nil {
+		_ = client.Quit(ctx) // the message is safe already
+	}
+	return replies, err
+}
+
+// tellRefused queues the notice to a sender about recipients who were refused.
+func (s *Site) tellRefused(ctx context.Context, env *message.Envelope, failed []queue.Failed, header []byte) (told bool, err error) {
+	notice, content := s.notices.Failure(env, failed, header, s.env.Now())
+	if notice == nil {
+		return false, nil
+	}
+	return true, s.spool.Accept(ctx, notice, bytes.NewReader(content))
 }
 
 // canonical returns what asks the DNS what a domain is an alias of.
@@ -181,6 +223,9 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		Delivered: func(account string, id message.ID) { s.event(Event{What: Delivered, ID: id, Recipient: account}) },
 		Log:       log.With("service", "mailbox"), Now: s.env.Now,
 	}
+	collector := &drop.Collector{Dir: cfg.DropFolder(), Submit: s.submitAs, Notify: s.tellRefused, Log: log.With("service", "local")}
+	units["drop"] = unit{run: collector.Run, grace: cfg.StopGrace}
+
 	units["mailbox"] = unit{stage: movers, spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}
 
 	keys, err := authres.ReadKeys(cfg.KeyFolder())

@@ -141,6 +141,9 @@ func (cfg *Config) AdminSocket() string { return filepath.Join(cfg.Data, "run", 
 // SubmitSocket is where local programs submit mail by SMTP.
 func (cfg *Config) SubmitSocket() string { return filepath.Join(cfg.Data, "run", "submit.sock") }
 
+// DropFolder is where local programs leave mail while the server is not running.
+func (cfg *Config) DropFolder() string { return filepath.Join(cfg.Data, "drop") }
+
 // KeyFolder is where the DKIM keys are.
 func (cfg *Config) KeyFolder() string { return filepath.Join(cfg.Data, "dkim") }
 

@@ -15,6 +15,7 @@ import (
 
 	"bothy/application/checkpoint"
 	"bothy/application/directory"
+	"bothy/application/drop"
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
 	"bothy/application/odmr"
@@ -22,6 +23,7 @@ import (
 	"bothy/application/relay"
 	"bothy/application/route"
 	"bothy/application/sasl"
+	"bothy/application/smtp"
 	"bothy/application/submission"
 	"bothy/management/config"
 	"bothy/operational/link"
@@ -75,6 +77,7 @@ type composition struct {
 	cfg         Config
 	certificate *tls.Certificate
 	services    map[string]server
+	local       *smtp.Server  // for the users of this machine
 	ports       map[port]port // by place
 	provider    *odmr.Provider
 	customers   []*odmr.Customer // one for each provider, in the order of the configuration
@@ -149,6 +152,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 		}
 	}
 	if err := os.Chmod(filepath.Dir(cfg.AdminSocket()), 0o711); err != nil { // whatever the umask
+		return nil, fmt.Errorf("data: %w", err)
+	}
+	if err := drop.Make(cfg.DropFolder()); err != nil {
 		return nil, fmt.Errorf("data: %w", err)
 	}
 	if s.directory, err = (directory.Options{Log: env.Log, Domains: s.reroute, Hostname: cfg.Hostname, Iterations: cfg.PasswordIterations}).Open(ctx, cfg.DirectoryFile()); err != nil {

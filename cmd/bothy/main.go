@@ -22,7 +22,7 @@ type stdio struct {
 	err io.Writer
 }
 
-// as gives the arguments; a link named sendmail or mailq is that command.
+// as gives the arguments; a link named sendmail, mailq or newaliases is that command.
 func as(argv []string) []string {
 	if len(argv) == 0 {
 		return nil
@@ -30,6 +30,8 @@ func as(argv []string) []string {
 	switch filepath.Base(argv[0]) {
 	case "sendmail":
 		return append([]string{"sendmail"}, argv[1:]...)
+	case "newaliases":
+		return append([]string{"sendmail", "-bi"}, argv[1:]...)
 	case "mailq":
 		return append([]string{"queue", "list"}, argv[1:]...)
 	}

@@ -131,7 +131,7 @@ func TestUsage(t *testing.T) {
 		{"init --role site", "bothy: a site needs --domain and --provider\n", 2},
 		{"init --role provider", "bothy: a provider needs a name: give --hostname\n", 2},
 		{"sendmail", "bothy: no recipients: name them, or give -t to take them from the message\n", 64},
-		{"sendmail -bd", "bothy: -bd is not known: -bm, -bs and -bp are\n", 64},
+		{"sendmail -bd", "bothy: -bd is not known: -bm, -bs, -bp and -bi are\n", 64},
 		{"account add nobody@", "bothy: \"nobody@\" is not an address", 1},
 	} {
 		r := bothy(t, "", strings.Fields(tt.args)...)
@@ -377,6 +377,7 @@ func TestAs(t *testing.T) {
 	for argv, want := range map[string]string{
 		"/usr/sbin/sendmail -t": "sendmail -t",
 		"mailq":                 "queue list",
+		"newaliases":            "sendmail -bi",
 		"bin/bothy status":      "status",
 		"":                      "",
 	} {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"bothy/application/drop"
 	"bothy/application/message"
 	"bothy/application/smtp"
 )
@@ -26,9 +27,10 @@ type sendmailCmd struct {
 
 func (sendmailCmd) Help() string {
 	return `Reads a message from standard input, line ends LF or CRLF, and hands it to the running server. From, Date and Message-ID are added when
-they are missing. A link to bothy with the name sendmail is this command.
+they are missing. While the server is not running the message is kept on disk, and sent when it runs. A link to bothy with the name sendmail
+is this command; mailq and newaliases are -bp and -bi.
 
-    -t          take recipients from To, Cc and Bcc too, and remove Bcc
+    -t          take recipients from To, Cc and Bcc too, or where there are Resent- fields from those, and remove Bcc
     -i, -oi     a line with a single dot is not the end
     -f ADDRESS  envelope sender; "<>" for none. Also -r
     -F NAME     full name for a From that is added
@@ -38,17 +40,19 @@ they are missing. A link to bothy with the name sendmail is this command.
     -V ID       envelope id (RFC 3461 §4.4)
     -bs         speak SMTP on standard input and output
     -bp         list the queue
+    -bi         nothing: aliases need no building
+    -q          try what waits now
     -C FILE     configuration file; -c and --config are taken before the word sendmail only
 
 Other flags of sendmail's, such as -om, -oem and -v, are taken and ignored.
 
 Exit codes (sysexits.h):
 
-    0   the server has the message
+    0   the server has the message, or it is on disk for it
     64  wrong usage
     65  the message or an address is not one
     67  a recipient's domain is not fully qualified
-    75  not now: the server is not running, or says so; try again
+    75  not now: the server says so, or never ran here; try again
     77  no permission
 
 Examples:
@@ -74,8 +78,13 @@ func (c *sendmailCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	if o.config != "" {
 		g.Config = o.config
 	}
-	if o.mode == 'p' {
+	switch o.mode {
+	case 'p':
 		return (&queueListCmd{Limit: 1000}).Run(ctx, g, std)
+	case 'q':
+		return (&queueRetryCmd{queueChoice{All: true}}).Run(ctx, g, std)
+	case 'i': // newaliases: they are in the directory, and count at once
+		return nil
 	}
 	cfg, err := g.load()
 	if err != nil {
@@ -91,12 +100,33 @@ func (c *sendmailCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	}
 	defer outgoing.Close()
 	conn, err := dial()
+	if errors.Is(err, errDown) {
+		return outgoing.leave(cfg.DropFolder(), std, err)
+	}
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	return outgoing.send(ctx, conn, cfg.Hostname)
 }
+
+// leave keeps the message for the server to collect when it runs: it is not lost because of an upgrade or a reboot.
+func (l *outgoing) leave(dir string, std stdio, down error) error {
+	err := drop.Put(dir, &l.env, l)
+	switch {
+	case errors.Is(err, fs.ErrNotExist): // no server ever ran here
+		return down
+	case err != nil:
+		return exit{exTempFail, errors.Join(down, err)}
+	}
+	if tty, ok := std.err.(*os.File); ok && isTerminal(tty) {
+		fmt.Fprintln(std.err, "bothy: the server is not running; the message waits until it does")
+	}
+	return nil
+}
+
+// errDown says that nobody listens.
+var errDown = errors.New("the server is not running")
 
 // dialSubmit opens the server's socket for local mail.
 func dialSubmit(ctx context.Context, path string) (net.Conn, error) {
@@ -107,7 +137,7 @@ func dialSubmit(ctx context.Context, path string) (net.Conn, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, exit{exNoPerm, fmt.Errorf("no permission to open %s", path)}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, exit{exTempFail, fmt.Errorf("the server is not running (nobody listens at %s): start it with `bothy serve`", path)}
+		return nil, exit{exTempFail, fmt.Errorf("%w (nobody listens at %s): start it with `bothy serve`", errDown, path)}
 	}
 	return nil, exit{exTempFail, err}
 }
@@ -198,14 +228,19 @@ func (l *outgoing) address(header *message.Header, o sendmailOptions, hostname s
 		}
 	}
 	if o.fromHeader {
+		prefix := ""
+		if header.Has("Resent-To") || header.Has("Resent-Cc") || header.Has("Resent-Bcc") { // RFC 5322 §3.6.6: sent on, to those
+			prefix = "Resent-"
+		}
 		for _, name := range []string{"To", "Cc", "Bcc"} {
-			for _, value := range header.All(name) {
+			for _, value := range header.All(prefix + name) {
 				if err := add(value); err != nil {
 					return err
 				}
 			}
 		}
 		header.Del("Bcc")
+		header.Del("Resent-Bcc")
 	}
 	seen := map[message.Address]bool{}
 	kept := l.env.Recipients[:0]

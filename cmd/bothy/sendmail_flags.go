@@ -13,7 +13,7 @@ import (
 
 // sendmailOptions are what the arguments say.
 type sendmailOptions struct {
-	mode       byte // 'm' to send, 's' to speak SMTP, 'p' to list the queue
+	mode       byte // 'm' to send, 's' to speak SMTP, 'p' to list the queue, 'q' to run it, 'i' for nothing
 	fromHeader bool // -t
 	ignoreDots bool // -i
 	sender     *string
@@ -93,18 +93,18 @@ func (o *sendmailOptions) set(flag byte, value string) error {
 	case 'V':
 		o.env.EnvelopeID = value
 	case 'q':
-		return errors.New("-q: the queue runs by itself; see `bothy queue retry`")
+		o.mode = 'q'
 	}
 	return nil // the rest means nothing here
 }
 
 func (o *sendmailOptions) setMode(value string) error {
 	switch value {
-	case "m", "s", "p":
+	case "m", "s", "p", "i":
 		o.mode = value[0]
 		return nil
 	}
-	return fmt.Errorf("-b%s is not known: -bm, -bs and -bp are", value)
+	return fmt.Errorf("-b%s is not known: -bm, -bs, -bp and -bi are", value)
 }
 
 func (o *sendmailOptions) setBody(value string) error {

@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"bothy/application/drop"
 	"bothy/application/message"
 	"bothy/application/queue"
 	"bothy/application/smtp"
@@ -382,10 +384,48 @@ func TestSendmailRefused(t *testing.T) {
 			t.Errorf("%v %v: %+v", tt.mail, tt.rcpt, r)
 		}
 	}
-	for args, code := range map[string]int{"-f a@b@c x@y.example": 64, "not@an@address": 65, "-t": 65, "-B 9BIT x@y.example": 64, "-N perhaps x@y.example": 64, "-f": 64, "-q": 64} {
+	for args, code := range map[string]int{"-f a@b@c x@y.example": 64, "not@an@address": 65, "-t": 65, "-B 9BIT x@y.example": 64, "-N perhaps x@y.example": 64, "-f": 64} {
 		if r := bothy(t, "Subject: x\n\nx\n", append([]string{"sendmail"}, strings.Fields(args)...)...); r.code != code || r.err == "" {
 			t.Errorf("%s: %+v", args, r)
 		}
+	}
+}
+
+// Nothing is lost while the server is away: once it has run here, what programs send waits for it.
+func TestSendmailWhileDown(t *testing.T) {
+	cfg := inSite(t)
+	if err := os.MkdirAll(cfg.Data, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	if err := drop.Make(cfg.DropFolder()); err != nil {
+		t.Fatal(err)
+	}
+	steps(t, []step{
+		{args: "sendmail -f keeper@clinic.example a@b.example", stdin: "Subject: x\n\nx\n"},
+		{args: "sendmail -bi"},
+		{args: "sendmail -q", code: 1, err: "the server is not running"},
+		{args: "sendmail -bp", code: 1, err: "the server is not running"},
+		{args: "sendmail -t", stdin: "Resent-From: k@b.example\nResent-Bcc: sent@on.example\nFrom: a@b.example\nTo: not@this.example\n\nx\n"},
+	})
+	files, err := filepath.Glob(filepath.Join(cfg.DropFolder(), "*"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	var all string
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += string(content)
+	}
+	for _, want := range []string{`"keeper@clinic.example"`, `"a@b.example"`, `"sent@on.example"`, "\r\n\r\nx\r\n"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no %q in %q", want, all)
+		}
+	}
+	if strings.Contains(all, "Resent-Bcc") || strings.Contains(all, `"not@this.example"`) {
+		t.Errorf("%q", all)
 	}
 }
 
