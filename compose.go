@@ -1,7 +1,6 @@
 package site
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -156,12 +155,13 @@ func (s *Site) submitAs(ctx context.Context, user int, env *message.Envelope, co
 }
 
 // tellRefused queues the notice to a sender about recipients who were refused.
-func (s *Site) tellRefused(ctx context.Context, env *message.Envelope, failed []queue.Failed, header []byte) (told bool, err error) {
-	notice, content := s.notices.Failure(env, failed, header, s.env.Now())
+func (s *Site) tellRefused(ctx context.Context, env *message.Envelope, refused []queue.Outcome, header []byte) (told bool, err error) {
+	notice, content := s.notices.Compose(&queue.Report{Envelope: env, Outcomes: refused, Header: header, Now: s.env.Now()})
 	if notice == nil {
 		return false, nil
 	}
-	return true, s.spool.Accept(ctx, notice, bytes.NewReader(content))
+	defer content.Close()
+	return true, s.spool.Accept(ctx, notice, content)
 }
 
 // canonical returns what asks the DNS what a domain is an alias of.

@@ -174,7 +174,7 @@ func TestCollect(t *testing.T) {
 					}
 					return c.replies, c.err
 				},
-				Notify: func(_ context.Context, env *message.Envelope, all []queue.Failed, header []byte) (bool, error) {
+				Notify: func(_ context.Context, env *message.Envelope, all []queue.Outcome, header []byte) (bool, error) {
 					failed = len(all)
 					if string(header) != "Subject: lamp\r\n\r\n" || env.EnvelopeID != "id 1" {
 						t.Errorf("%q, %+v", header, env)

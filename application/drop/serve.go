@@ -22,7 +22,7 @@ type Collector struct {
 	Submit func(ctx context.Context, user int, env *message.Envelope, content io.Reader, size int64) ([]smtp.Reply, error)
 
 	// Notify tells the sender of recipients who were refused, durably; told is false if there is nobody to tell.
-	Notify func(ctx context.Context, env *message.Envelope, failed []queue.Failed, header []byte) (told bool, err error)
+	Notify func(ctx context.Context, env *message.Envelope, failed []queue.Outcome, header []byte) (told bool, err error)
 
 	Log *slog.Logger
 }
@@ -86,14 +86,14 @@ func (c *Collector) collect(ctx context.Context, name string) error {
 	}
 	defer i.Close()
 	replies, err := c.Submit(ctx, i.owner, &i.env, io.LimitReader(i, i.size), i.size)
-	var failed []queue.Failed
+	var failed []queue.Outcome
 	done, last := 0, smtp.Reply{}
 	for n, r := range replies {
 		switch {
 		case r.Positive():
 			done++
 		case r.Permanent():
-			failed = append(failed, queue.Failed{Recipient: i.env.Recipients[n], Reply: r})
+			failed = append(failed, queue.Outcome{Recipient: i.env.Recipients[n], Reply: r})
 		default:
 			last = r
 		}
@@ -106,7 +106,7 @@ func (c *Collector) collect(ctx context.Context, name string) error {
 	}
 	for n, r := range replies { // the others have it already: it cannot be tried again whole
 		if !r.Positive() && !r.Permanent() {
-			failed = append(failed, queue.Failed{Recipient: i.env.Recipients[n], Reply: r})
+			failed = append(failed, queue.Outcome{Recipient: i.env.Recipients[n], Reply: r})
 		}
 	}
 	if len(failed) > 0 {
@@ -124,7 +124,7 @@ func (c *Collector) collect(ctx context.Context, name string) error {
 }
 
 // tell sends the notice.
-func (c *Collector) tell(ctx context.Context, i *item, failed []queue.Failed) (bool, error) {
+func (c *Collector) tell(ctx context.Context, i *item, failed []queue.Outcome) (bool, error) {
 	header, err := i.header()
 	if err != nil {
 		return false, err
