@@ -72,6 +72,7 @@ type QueueCount struct {
 
 // FetchRequest chooses the providers to call, by host or host:port; none: all.
 type FetchRequest struct {
+	All       bool     `json:"all,omitempty"` // whatever the budget
 	Providers []string `json:"providers,omitempty"`
 }
 

@@ -67,7 +67,7 @@ func (s *Site) fetch(ctx context.Context, q FetchRequest, send func(FetchEvent) 
 	}
 	var calls sync.WaitGroup
 	for _, c := range customers {
-		calls.Go(func() { s.call(ctx, c, report) })
+		calls.Go(func() { s.call(ctx, c, q.All, report) })
 	}
 	calls.Wait()
 	return failed
@@ -97,9 +97,13 @@ func (s *Site) chosen(names []string) ([]*odmr.Customer, error) {
 }
 
 // call makes one call.
-func (s *Site) call(ctx context.Context, c *odmr.Customer, send func(FetchEvent)) {
+func (s *Site) call(ctx context.Context, c *odmr.Customer, all bool, send func(FetchEvent)) {
 	tell := s.observeCall()
-	report, err := c.Call(ctx, func(p odmr.Progress) {
+	fetch := c.Call
+	if all {
+		fetch = c.CallAll
+	}
+	report, err := fetch(ctx, func(p odmr.Progress) {
 		tell(p)
 		if p.Stage == odmr.Ended {
 			return // how is yet to be said

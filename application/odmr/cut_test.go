@@ -39,6 +39,7 @@ type exchange struct {
 	stop     context.CancelFunc // ends the provider's sessions
 
 	mark  map[sim.Side]int64 // octets both sides had written when it became interesting
+	ran   map[sim.Side]int64 // and when it ceased to be
 	heard atomic.Int64       // octets that the provider has read from the first connection
 
 	mu       sync.Mutex

@@ -18,6 +18,7 @@ import (
 // fetchCmd makes the server call its provider now.
 type fetchCmd struct {
 	Provider []string `arg:"" optional:"" help:"Host of a provider; without it all are called, at once."`
+	All      bool     `help:"Take all mail, whatever fetch.budget and fetch.largest say, or the provider does."`
 	JSON     bool     `help:"Print each step as JSON, one object a line."`
 	Quiet    bool     `short:"q" help:"Print nothing but errors."`
 }
@@ -41,7 +42,8 @@ Of several providers the first that failed counts, then 0, then 3.
 Examples:
 
     bothy fetch || [ $? -eq 3 ]
-    bothy fetch provider.example`
+    bothy fetch provider.example
+    bothy fetch --all`
 }
 
 // outcomes are the exit codes of what a call has come to; all others are exitFailed.
@@ -68,7 +70,7 @@ func (c *fetchCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	defer client.Close()
 	show := c.display(std)
 	var ends []site.FetchEvent
-	err = client.Stream(ctx, http.MethodPost, "/v1/fetch", site.FetchRequest{Providers: c.Provider}, func(raw json.RawMessage) error {
+	err = client.Stream(ctx, http.MethodPost, "/v1/fetch", site.FetchRequest{All: c.All, Providers: c.Provider}, func(raw json.RawMessage) error {
 		e := site.FetchEvent{}
 		if err := json.Unmarshal(raw, &e); err != nil {
 			return err
