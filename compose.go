@@ -73,6 +73,7 @@ func (s *Site) composeServers(next *composition) {
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
+	submit.Policy = s.quotas(cfg, submit.Policy)
 	add("submission", smtpBusy, true, overSMTP(submit))
 
 	next.provider = &odmr.Provider{
@@ -205,6 +206,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		units["checkpoints"] = unit{stage: ground, run: s.checkpoints.Run, grace: cfg.StopGrace}
 	}
 	units["admin"] = s.adminUnit(cfg)
+	units["warnings"] = unit{stage: ground, run: s.warnCustomers, grace: cfg.StopGrace}
 	units["certificate"] = unit{stage: ground, spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
 	source, err := cfg.Link.Open(new(net.Dialer).DialContext)

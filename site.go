@@ -63,7 +63,8 @@ type Site struct {
 	sessions    odmr.Sessions // of customers, over reloads
 	dhcp        addressing
 	starter     odmr.Starter
-	known       odmr.Known // recipients of customers
+	known       odmr.Known    // recipients of customers
+	warn        chan struct{} // somebody looks which customers to warn
 
 	current atomic.Pointer[composition]
 	opened  atomic.Bool // the spool is there
@@ -139,7 +140,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	if env.Now == nil {
 		env.Now = time.Now
 	}
-	s := &Site{env: env, started: env.Now(), link: link.New("uplink"), keeper: newKeeper(env.Log), open: map[port]net.Listener{}}
+	s := &Site{env: env, started: env.Now(), link: link.New("uplink"), keeper: newKeeper(env.Log), open: map[port]net.Listener{}, warn: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

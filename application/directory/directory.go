@@ -53,6 +53,7 @@ type Customer struct {
 	Host        string        // host:port where ETRN starts delivery (RFC 1985); "": the customer calls
 	Budget      int64         // octets of mail in one session, as long as the customer asks for no other; 0: any number
 	Largest     int64         // octets of one message, likewise
+	Quota       Quota         // set by SetQuota
 	LastContact time.Time
 }
 
@@ -72,8 +73,9 @@ func (c Customer) MarshalJSON() ([]byte, error) {
 		Host        string    `json:"host,omitempty"`
 		Budget      int64     `json:"budget,omitempty"`
 		Largest     int64     `json:"largest,omitempty"`
+		Quota       Quota     `json:"quota,omitzero"`
 		LastContact time.Time `json:"last_contact,omitzero"`
-	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.Host, c.Budget, c.Largest, c.LastContact})
+	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.Host, c.Budget, c.Largest, c.Quota, c.LastContact})
 }
 
 // Alias is an address that stands for another one.

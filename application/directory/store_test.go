@@ -252,6 +252,15 @@ func TestVersions(t *testing.T) {
    "budget": 5000000,
    "largest": 200000`
 			}
+			if version >= 7 {
+				is += `,
+   "quota": {
+    "octets": 1000000,
+    "messages": 500,
+    "warn": "boss@mobile.example",
+    "warned": "2023-11-14T22:13:25Z"
+   }`
+			}
 			want = bytes.Replace(want, []byte(was), []byte(is), 1)
 		}
 		if got := dump(t, d); got != strings.TrimSpace(string(want)) {

@@ -22,6 +22,7 @@ type ProviderConfig struct {
 	RequireTLS bool           `toml:"require_tls" doc:"Take no login before TLS. This deviates from RFC 2645 §5.1.1 and keeps out customers that know neither STARTTLS nor TLS from the start, such as fetchmail on the plain port."`
 	Networks   []netip.Prefix `doc:"Networks customers may call from (RFC 2645 §8). Empty: everywhere." example:"192.0.2.0/24"`
 	TakeMail   bool           `toml:"take_mail" doc:"Take mail from customers too, once they have logged in and before ATRN, under the rules of the submission port: one connection carries both directions. Without it the answer to MAIL is 502 (RFC 2645 §5.4)."`
+	OverQuota  string         `doc:"What is answered to more mail for a customer with as much waiting as may (bothy customer set --quota-bytes): \"later\", 452 4.2.2, so that the sending server keeps it, or \"refuse\", 552 5.2.2, so that the sender hears at once." default:"later" oneof:"later refuse"`
 
 	NoopInterval time.Duration `doc:"Between the NOOPs that keep a session that lingers alive, through the address translators on its way. At most nine in a row, then the session ends with QUIT and the customer calls again." default:"4m" min:"10s"`
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/application/queue"
 	"bothy/management/config"
 
@@ -46,8 +47,9 @@ type customerAddCmd struct {
 	Budget      config.Size   `placeholder:"SIZE" help:"Send no more than this in one session; what is left waits, and a digest says what it is. A Bothy site may ask for another."`
 	Largest     config.Size   `placeholder:"SIZE" help:"Likewise for one message."`
 	ETRNHost    string        `name:"etrn-host" placeholder:"HOST:PORT" help:"Where ETRN starts delivery, for a server with an address of its own that cannot ATRN (RFC 1985)."`
-	CRAM        bool          `help:"Allow CRAM-MD5, for customers such as fetchmail without TLS. The password itself must then be kept, sealed."`
-	JSON        bool          `help:"Print the account as JSON."`
+	quotaFlags
+	CRAM bool `help:"Allow CRAM-MD5, for customers such as fetchmail without TLS. The password itself must then be kept, sealed."`
+	JSON bool `help:"Print the account as JSON."`
 	passwordFlags
 }
 
@@ -67,6 +69,9 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 			return fmt.Errorf("customer %s is there already: give it more with `bothy customer set %[1]s --add-domain NAME`", customer.Account)
 		}
 		if err := c.possible(d); err != nil {
+			return err
+		}
+		if _, err := c.apply(new(directory.Quota)); err != nil {
 			return err
 		}
 		var password string
@@ -95,6 +100,9 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 			}
 			return err
 		}
+		if err := c.quotaFlags.set(ctx, d, c.Name); err != nil {
+			return fmt.Errorf("the customer is there, without a quota: %w", err)
+		}
 		return told(std, c.JSON, "Holding mail for "+c.Name+": "+strings.Join(c.Domain, " "), c.Name, password, made)
 	})
 }
@@ -111,6 +119,40 @@ func (c *customerAddCmd) possible(d *directory.Directory) error {
 		}
 	}
 	return nil
+}
+
+// quotaFlags are how much may wait for a customer, and who is warned.
+type quotaFlags struct {
+	QuotaBytes    *config.Size `placeholder:"SIZE" help:"Refuse more mail while this much waits; 0 for no bound."`
+	QuotaMessages *int         `placeholder:"COUNT" help:"Likewise for messages."`
+	Warn          *string      `placeholder:"ADDRESS" help:"Write to this address, which is not in the customer's own domains, when mail is about to expire or four fifths of a quota are used; at most once a day. \"none\": nobody."`
+}
+
+// apply puts what the flags say into q, and reports whether they say anything.
+func (f *quotaFlags) apply(q *directory.Quota) (changed bool, err error) {
+	replace(&changed, &q.Octets, (*int64)(f.QuotaBytes))
+	replace(&changed, &q.Messages, f.QuotaMessages)
+	if f.Warn == nil {
+		return changed, nil
+	}
+	q.Warn = message.Address{}
+	if *f.Warn != none {
+		q.Warn, err = message.ParseAddress(*f.Warn)
+	}
+	return true, err
+}
+
+// set changes a customer's quota, if the flags say so.
+func (f *quotaFlags) set(ctx context.Context, d *directory.Directory, name string) error {
+	c, err := d.Customer(ctx, name)
+	if err != nil {
+		return err
+	}
+	changed, err := f.apply(&c.Quota)
+	if err == nil && changed {
+		err = d.SetQuota(ctx, name, c.Quota)
+	}
+	return err
 }
 
 type customerListCmd struct {
@@ -188,6 +230,8 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 			{"session budget", bound(customer.Budget)},
 			{"largest message", bound(customer.Largest)},
 			{"ETRN delivers to", cmp.Or(customer.Host, "nowhere")},
+			{"quota", quota(customer.Quota)},
+			{"warned by", cmp.Or(customer.Quota.Warn.String(), "nobody")},
 			{"CRAM-MD5", fmt.Sprint(account.CRAM)},
 			{"disabled", fmt.Sprint(account.Disabled)},
 		})
@@ -195,6 +239,14 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 }
 
 // bound is a number of octets where 0 stands for no bound.
+// quota is how much may wait.
+func quota(q directory.Quota) string {
+	if q.Messages == 0 {
+		return bound(q.Octets)
+	}
+	return bound(q.Octets) + ", " + plural(q.Messages, "message")
+}
+
 func bound(n int64) string {
 	if n == 0 {
 		return "none"
@@ -214,7 +266,8 @@ type customerSetCmd struct {
 	Budget      *config.Size   `placeholder:"SIZE" help:"Send no more than this in one session; what is left waits, and a digest says what it is; 0 for no bound."`
 	Largest     *config.Size   `placeholder:"SIZE" help:"Likewise for one message."`
 	ETRNHost    *string        `name:"etrn-host" placeholder:"HOST:PORT" help:"Where ETRN starts delivery (RFC 1985); \"none\" for nowhere."`
-	JSON        bool           `help:"Print the customer as JSON."`
+	quotaFlags
+	JSON bool `help:"Print the customer as JSON."`
 }
 
 func (customerSetCmd) Help() string {
@@ -228,7 +281,11 @@ Examples:
 }
 
 func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
-	if len(c.AddDomain)+len(c.DropDomain) == 0 && !c.apply(new(directory.Customer)) {
+	quota, err := c.quotaFlags.apply(new(directory.Quota))
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	if len(c.AddDomain)+len(c.DropDomain) == 0 && !c.apply(new(directory.Customer)) && !quota {
 		return exit{exitUsage, errors.New("what? Give at least one flag: see `bothy customer set --help`")}
 	}
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
@@ -250,6 +307,9 @@ func (c *customerSetCmd) Run(ctx context.Context, g *globals, std stdio) error {
 			return err
 		}
 		waits.tell(std)
+		if err := c.quotaFlags.set(ctx, d, c.Name); err != nil {
+			return err
+		}
 		if customer, err = d.Customer(ctx, c.Name); err != nil {
 			return err
 		}
