@@ -44,7 +44,7 @@ lint: style
 
 # Side by side with peers, in one run.
 bench: build peers
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
+	$(GO) test -run '^TestMeasure' -bench . -benchtime 1x -timeout 30m ./bench
 
 FUZZTIME ?= 20s
 fuzz:

@@ -221,6 +221,7 @@ func (c counted) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.call.customer.octets.Add(int64(n))
+		c.call.read.Add(int64(n))
 		c.call.last.Store(time.Now().UnixNano())
 	}
 	return n, err

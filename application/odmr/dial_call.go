@@ -29,12 +29,13 @@ type call struct {
 	report       Report
 	waited       int // messages that the provider had for us
 	waitedOctets int64
-	partial      int64       // octets of the message under way
-	told         int64       // of them when somebody was told last
-	open         bool        // a message is under way, as far as the policy sees
-	turned       int64       // the customer's octets when the connection was turned
-	lull         *time.Timer // looks whether the provider has gone quiet; nil before the turn
-	quiet        time.Time   // when it first had
+	read         atomic.Int64 // octets
+	partial      int64        // octets of the message under way
+	told         int64        // of them when somebody was told last
+	open         bool         // a message is under way, as far as the policy sees
+	turned       int64        // the customer's octets when the connection was turned
+	lull         *time.Timer  // looks whether the provider has gone quiet; nil before the turn
+	quiet        time.Time    // when it first had
 	attendants   map[*attendant]bool
 }
 

@@ -32,6 +32,9 @@ var (
 const (
 	lasting = 30 * time.Second // a session that lingered so long is followed by the next at once
 	rejoin  = 3 * time.Second  // at once: not all in the same moment when a provider restarts
+
+	moving = 32 << 10    // octets: a call that was cut when it had read so much was bringing mail
+	again  = time.Second // it is followed by another as soon
 )
 
 // Poke makes Run call now, whatever it thinks of the link.
@@ -155,6 +158,9 @@ func (s *schedule) finish(ctx context.Context, k *call) {
 	wait := spread(pause(k.err, s.failures, cmp.Or(s.customer.Config.Interval, interval)), rand.Float64())
 	if k.err == nil && k.lingered() > lasting {
 		wait = time.Duration(rand.Float64() * float64(rejoin))
+	}
+	if errors.Is(k.err, ErrInterrupted) && k.read.Load() >= moving {
+		wait = time.Duration(rand.Float64() * float64(again)) // what came is kept, and the rest is wanted
 	}
 	s.next.Reset(wait)
 	s.customer.due(wait)

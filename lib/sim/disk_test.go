@@ -19,7 +19,8 @@ func TestPowerCutReorders(t *testing.T) {
 		first, second := bytes.Repeat([]byte("1"), 3*sectorSize), bytes.Repeat([]byte("2"), 3*sectorSize)
 		write := func(f interface {
 			WriteAt([]byte, int64) (int, error)
-		}, b []byte, at int) {
+		}, b []byte, at int,
+		) {
 			if _, err := f.WriteAt(b, int64(at)); err != nil {
 				t.Fatal(err)
 			}

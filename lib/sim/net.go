@@ -78,6 +78,7 @@ type flow struct {
 	parts    []part
 	held     int       // octets a writer is ahead of the reader
 	written  int64     // octets accepted in all: what Cut.After counts
+	left     int64     // those that had left when the connection was cut
 	free     time.Time // with a Rate: when the last octet has left
 	finished bool      // the writer has closed: io.EOF after the last part
 	refused  bool      // the reader has closed: EPIPE
@@ -103,6 +104,27 @@ func (e *End) Written() int64 {
 	e.pipe.mu.Lock()
 	defer e.pipe.mu.Unlock()
 	return e.pipe.flows[e.side].written
+}
+
+// Left counts the octets of this end that have left it at the path's rate, those that were lost on the way included.
+func (e *End) Left() int64 {
+	e.pipe.mu.Lock()
+	defer e.pipe.mu.Unlock()
+	f := &e.pipe.flows[e.side]
+	if e.pipe.cut {
+		return f.left
+	}
+	return f.written - e.pipe.queued(f, time.Now())
+}
+
+// queued is how many octets of f have not left its end yet.
+func (p *pipe) queued(f *flow, now time.Time) (n int64) {
+	for _, part := range f.parts {
+		if part.at.Add(-p.path.Delay).After(now) {
+			n += int64(len(part.octets))
+		}
+	}
+	return n
 }
 
 // Read implements net.Conn.
@@ -218,6 +240,8 @@ func (p *pipe) carry(side Side, octets []byte, now time.Time) {
 	if !breaks {
 		return
 	}
+	f.left = min(f.written, c.After)
+	p.flows[side.other()].left = p.flows[side.other()].written
 	p.cut = true
 	if c.How == Lost {
 		p.flows[Dialer].parts, p.flows[Listener].parts = nil, nil
@@ -257,10 +281,25 @@ func (e *End) Close() error {
 }
 
 // Vanish cuts the connection now, Silent: nothing more arrives at either end, and nobody is told.
-func (e *End) Vanish() {
+func (e *End) Vanish() { e.Break(Silent) }
+
+// Break cuts the connection now, at the moment of the call and in the manner of how.
+func (e *End) Break(how How) {
 	e.pipe.mu.Lock()
 	defer e.pipe.mu.Unlock()
-	e.pipe.cut, e.pipe.path.Cut = true, &Cut{How: Silent}
+	p := e.pipe
+	if p.cut {
+		return
+	}
+	for i := range p.flows {
+		f := &p.flows[i]
+		f.left = f.written - p.queued(f, time.Now())
+	}
+	p.cut, p.path.Cut = true, &Cut{How: how}
+	if how == Lost {
+		p.flows[Dialer].parts, p.flows[Listener].parts = nil, nil
+	}
+	p.changed()
 }
 
 // CloseWrite ends this end's direction; the other goes on.
