@@ -214,6 +214,14 @@ func (h *Header) Has(name string) bool {
 	return slices.ContainsFunc(h.fields, func(f Field) bool { return f.Is(name) })
 }
 
+// At returns the field at index i (0 to Len-1).
+func (h *Header) At(i int) Field { return h.fields[i] }
+
+// Index returns where the first field of this name is, -1 if there is none.
+func (h *Header) Index(name string) int {
+	return slices.IndexFunc(h.fields, func(f Field) bool { return f.Is(name) })
+}
+
 // Count returns how many fields of this name there are.
 func (h *Header) Count(name string) int {
 	n := 0

@@ -418,6 +418,32 @@ func TestNoEnumeration(t *testing.T) {
 	}
 }
 
+// Nobody learns from the time that a refusal takes which accounts exist: an unknown name costs a hash of the password like a known one. The
+// hash is made so dear that a refusal without it would take less than a hundredth; a tenth is allowed.
+func TestNoEnumerationByTime(t *testing.T) {
+	const dear = 200_000
+	v, err := NewVerifier("real", "password", dear)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, far := handshake(t, tls.VersionTLS13, "")
+	a := &Authenticator{Accounts: house{verifiers: map[string]Verifier{"real": v}}, Iterations: dear}
+	refusal := func(name string) time.Duration {
+		best := time.Hour
+		for range 3 {
+			began := time.Now()
+			if _, err := a.Password(t.Context(), far, name, "wrong"); !errors.Is(err, ErrCredentials) {
+				t.Fatal(name, err)
+			}
+			best = min(best, time.Since(began))
+		}
+		return best
+	}
+	if real, ghost := refusal("real"), refusal("ghost"); ghost < real/10 || real < ghost/10 {
+		t.Errorf("a known name is refused in %v, an unknown one in %v", real, ghost)
+	}
+}
+
 func TestChoose(t *testing.T) {
 	near13, _ := handshake(t, tls.VersionTLS13, "")
 	full := Credentials{Username: "keeper", Password: "x"}

@@ -90,15 +90,29 @@ func (d *draft) addFrom() error {
 // would be broken), and is refused further on if it cannot stay so.
 func (d *draft) resolveAddresses() error {
 	for _, name := range addressFields {
-		value := d.header.Get(name)
-		if value == "" || d.isSigned(name) {
-			continue
+		if at := d.header.Index(name); at >= 0 {
+			d.resolveAt(at)
 		}
-		if changed, ok := replaceMailboxes(value, d.resolveField); ok && changed != value {
-			d.replace(name, changed)
+	}
+	resent, at := d.resent()
+	for i, f := range resent {
+		if slices.ContainsFunc(resentFields, f.Is) {
+			d.resolveAt(at + i)
 		}
 	}
 	return nil
+}
+
+// resolveAt does it to the field at an index.
+func (d *draft) resolveAt(at int) {
+	f := d.header.At(at)
+	if d.isSigned(f.Name()) {
+		return
+	}
+	value := f.Value()
+	if changed, ok := replaceMailboxes(value, d.resolveField); ok && changed != value {
+		d.replaceAt(at, f.Name(), changed)
+	}
 }
 
 func (d *draft) resolveField(m message.Address) message.Address {
@@ -347,14 +361,13 @@ func (d *draft) dropReturnPaths() error {
 
 // replace puts a new value into the field of a name that is there once, in its place.
 func (d *draft) replace(name, value string) {
-	at := 0
-	for f := range d.header.Fields() {
-		if f.Is(name) {
-			break
-		}
-		at++
-	}
-	d.header.Del(name)
+	d.replaceAt(d.header.Index(name), name, value)
+}
+
+// replaceAt puts a field in the place of the one at an index.
+func (d *draft) replaceAt(at int, name, value string) {
+	i := -1
+	d.header.DelFunc(func(message.Field) bool { i++; return i == at })
 	d.header.Insert(at, name, value)
 }
 

@@ -39,6 +39,16 @@ func TestResent(t *testing.T) {
 			t.Errorf("%s: %v\n%q", c.name, err, next.body)
 		}
 	}
+	var next kept
+	a := agent(home, Config{Resend: true, Complete: true, Rewrite: rewrites.Rewrite}, &next)
+	if err := a.Accept(t.Context(), &message.Envelope{Account: "keeper"}, strings.NewReader("Resent-From: K <kpr>\r\nResent-To: a@b.foo.example\r\nX: 1\r\nResent-From: a@b.foo.example\r\n"+original)); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"Resent-From: K <keeper@light.example>\r\nResent-To: a@foo.example\r\nX: 1\r\nResent-From: a@b.foo.example\r\n"} {
+		if !strings.Contains(next.body, want) {
+			t.Errorf("%q", next.body)
+		}
+	}
 	for in, want := range map[string]string{
 		"Resent-To: nurse@hospital.example\r\n":                                                        "554 5.6.0",
 		"Resent-From: keeper@light.example\r\nResent-Sender: doctor@hospital.example\r\n":              "550 5.7.1",
