@@ -201,7 +201,7 @@ func progress(e site.FetchEvent, took time.Duration) string {
 // summary is how the call ended.
 func summary(e site.FetchEvent) string {
 	switch {
-	case e.Outcome == site.NoMail:
+	case e.Outcome == site.NoMail, e.Outcome == site.Fetched && e.Messages == 0: // it turned, and had nothing
 		return "There was no mail."
 	case e.Outcome == site.Open:
 		return "A session is open: mail comes by itself, and nothing waits."
