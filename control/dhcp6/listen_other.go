@@ -8,3 +8,8 @@ import "errors"
 func Listen([]string) (Wire, error) {
 	return nil, errors.New("dhcp6: served on Linux only")
 }
+
+// Dial is for Linux only.
+func Dial(string) (ClientWire, error) {
+	return nil, errors.New("dhcp6: asked for on Linux only")
+}
