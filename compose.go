@@ -209,7 +209,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	units["warnings"] = unit{stage: ground, run: s.warnCustomers, grace: cfg.StopGrace}
 	units["certificate"] = unit{stage: ground, spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
-	source, err := cfg.Link.Open(new(net.Dialer).DialContext)
+	source, err := cfg.Link.Open(new(net.Dialer).DialContext, &s.dhcp.leased)
 	if err != nil {
 		return err
 	}

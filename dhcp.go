@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"bothy/control/dhcp4"
@@ -17,6 +18,8 @@ import (
 	"bothy/control/hosts"
 	"bothy/control/lease"
 	"bothy/management/admin"
+	"bothy/operational/iface"
+	"bothy/operational/link"
 )
 
 // addressing gives the hosts of a site their addresses. The stores last as long as the site; a service that is off has none.
@@ -24,6 +27,9 @@ type addressing struct {
 	leases4, leases6 *lease.Store
 	server4          *dhcp4.Server
 	server6          *dhcp6.Server
+
+	client6 atomic.Pointer[dhcp6.ClientService] // the one that runs
+	leased  link.Manual                         // whether a client of ours has an address
 }
 
 // openAddressing opens the leases of what is configured.
@@ -47,7 +53,7 @@ func (s *Site) openAddressing(cfg Config) (err error) {
 		if s.dhcp.leases6, log, err = open("6"); err != nil {
 			return err
 		}
-		duid, secret, err := dhcp6.Identity(filepath.Join(cfg.Data, "dhcp6.identity"))
+		duid, secret, err := dhcp6.Identity(cfg.identityFile())
 		if err != nil {
 			return err
 		}
@@ -89,6 +95,9 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 			grace: cfg.StopGrace,
 		}
 	}
+	if cfg.DHCP6Client.Interface != "" {
+		units["dhcp6 client"] = s.client6Unit(cfg)
+	}
 	if stores := s.dhcp.stores(); cfg.Hosts.File != "" && len(stores) > 0 {
 		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
 		for _, store := range stores {
@@ -97,6 +106,43 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 		units["hosts"] = unit{spec: cfg.Hosts, run: names.Run, grace: cfg.StopGrace}
 	}
 }
+
+// client6Unit asks the provider for addresses and prefixes.
+func (s *Site) client6Unit(cfg Config) unit {
+	var wire dhcp6.ClientWire
+	client := &dhcp6.ClientService{
+		Config: cfg.DHCP6Client, Host: iface.Interface(cfg.DHCP6Client.Interface), File: filepath.Join(cfg.Data, "dhcp6.binding"),
+		Log: s.env.Log.With("service", "dhcp6-client"),
+		Changed: func(b dhcp6.Binding) {
+			have := append(slices.Clone(b.Addresses), b.Prefixes...)
+			if len(have) == 0 {
+				s.dhcp.leased.Set(false, "no address on "+cfg.DHCP6Client.Interface)
+				return
+			}
+			s.dhcp.leased.Set(true, fmt.Sprintf("%v on %s", have[0].Prefix, cfg.DHCP6Client.Interface))
+		},
+	}
+	return unit{
+		spec: cfg.DHCP6Client,
+		open: func() (err error) {
+			if client.DUID, _, err = dhcp6.Identity(cfg.identityFile()); err == nil {
+				wire, err = dhcp6.Dial(cfg.DHCP6Client.Interface)
+			}
+			return err
+		},
+		shut: func() { wire.Close() },
+		run: func(ctx context.Context) error {
+			s.dhcp.client6.Store(client)
+			defer s.dhcp.client6.CompareAndSwap(client, nil)
+			return client.Run(ctx, wire)
+		},
+		stage: ground, // the others may still need the address
+		grace: cfg.StopGrace,
+	}
+}
+
+// identityFile is where this host's DUID is.
+func (cfg *Config) identityFile() string { return filepath.Join(cfg.Data, "dhcp6.identity") }
 
 // reloadAddressing gives running servers a new configuration, between two packets.
 func (s *Site) reloadAddressing(cfg Config) error {
@@ -164,8 +210,15 @@ type LeaseRequest struct {
 	Pinned  bool   `json:"pinned,omitempty"` // POST /v1/leases/pin: kept, or no longer
 }
 
-// handleLeases answers the command line about leases.
+// handleLeases answers the command line about leases, and about what our own clients have.
 func (s *Site) handleLeases(server *admin.Server) {
+	admin.Handle(server, http.MethodGet, "/v1/uplink/dhcp6", func(context.Context, struct{}) (dhcp6.Binding, error) {
+		client := s.dhcp.client6.Load()
+		if client == nil {
+			return dhcp6.Binding{}, &admin.Error{Status: http.StatusConflict, Text: "this server asks nobody for an address", Hint: "set dhcp6_client.interface in the configuration"}
+		}
+		return client.Binding(), nil
+	})
 	admin.Handle(server, http.MethodGet, "/v1/leases", func(context.Context, struct{}) ([]Lease, error) {
 		rows := []Lease{}
 		stores := s.dhcp.stores()

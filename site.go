@@ -141,6 +141,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 		env.Now = time.Now
 	}
 	s := &Site{env: env, started: env.Now(), link: link.New("uplink"), keeper: newKeeper(env.Log), open: map[port]net.Listener{}, warn: make(chan struct{}, 1)}
+	s.dhcp.leased.By = "lease"
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

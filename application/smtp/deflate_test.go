@@ -44,9 +44,15 @@ func TestDeflate(t *testing.T) {
 		name, text string
 		most       float64 // of its octets on the wire
 	}{
-		{"empty", "", 0}, {"line", "\r\n", 0}, {"short", prose(300), 1.6}, {"eager", prose(eagerSize), 0.1},
-		{"just not eager", prose(eagerSize + 45), 0.1}, {"chunks", prose(40 * chunkSize), 0.05}, {"noise", noise(eagerSize), 1.05},
-		{"long noise", noise(3*chunkSize + 1), 1.05}, {"noise behind", prose(sampleSize) + noise(2*chunkSize), 0.95},
+		{"empty", "", 0},
+		{"line", "\r\n", 0},
+		{"short", prose(300), 1.6},
+		{"eager", prose(eagerSize), 0.1},
+		{"just not eager", prose(eagerSize + 45), 0.1},
+		{"chunks", prose(40 * chunkSize), 0.05},
+		{"noise", noise(eagerSize), 1.05},
+		{"long noise", noise(3*chunkSize + 1), 1.05},
+		{"noise behind", prose(sampleSize) + noise(2*chunkSize), 0.95},
 	} {
 		for _, drop := range []string{"", "PIPELINING", "CHUNKING"} {
 			t.Run(c.name+drop, func(t *testing.T) {

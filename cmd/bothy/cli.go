@@ -30,6 +30,7 @@ type cli struct {
 	Customer   customerCmd   `cmd:"" help:"Who may call for the mail of which domains (ODMR, RFC 2645)."`
 	Dkim       dkimCmd       `cmd:"" help:"The keys that sign outgoing mail."`
 	Queue      queueCmd      `cmd:"" help:"Mail that waits."`
+	Mail       mailCmd       `cmd:"" help:"Where this host's network says that mail is."`
 	Lease      leaseCmd      `cmd:"" help:"The addresses given to hosts (DHCP)."`
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`
 	Status     statusCmd     `cmd:"" help:"How the running server is."`

@@ -86,8 +86,7 @@ const checkEvery = 500 * time.Millisecond
 
 // Run asks for what is configured until ctx ends, and closes the wire.
 func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
-	stop := context.AfterFunc(ctx, func() { w.Close() })
-	defer stop()
+	defer w.Close() // after the last message
 	messages := make(chan []byte)
 	failed := make(chan error, 1)
 	done := make(chan struct{})
@@ -109,10 +108,6 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 			return nil
 		case err := <-failed:
 			timer.Stop()
-			if ctx.Err() != nil {
-				s.end(w)
-				return nil
-			}
 			return fmt.Errorf("dhcp6: client on %s: %w", s.Config.Interface, err)
 		case b := <-messages:
 			s.client.Receive(time.Now(), b)

@@ -10,7 +10,7 @@ import (
 
 // Config chooses the source of one uplink's state.
 type Config struct {
-	Source    string        `doc:"What tells whether the uplink is up: \"always\" (it is never watched) or \"probe\" (connect to the provider now and then)." default:"always" oneof:"always probe"`
+	Source    string        `doc:"What tells whether the uplink is up: \"always\" (it is never watched), \"probe\" (connect to the provider now and then) or \"lease\" (a DHCP client of ours has an address there)." default:"always" oneof:"always probe lease"`
 	Address   string        `doc:"Where the probe connects: host:port of a service at the provider." example:"odmr.provider.example:366"`
 	Interval  time.Duration `doc:"Between probes while the link is up. Services that use the link make probes rarer: what they see counts." default:"30s" min:"1s"`
 	Timeout   time.Duration `doc:"Longest wait for the answer to a probe." default:"10s" min:"1s"`
@@ -22,24 +22,27 @@ type Config struct {
 // CheckConfig reports what is wrong with cfg, by key.
 func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	switch cfg.Source {
-	case "", "always":
+	case "", "always", "lease":
 	case "probe":
 		if _, port, err := net.SplitHostPort(cfg.Address); err != nil || port == "" {
 			report("address", fmt.Errorf("%q is not host:port", cfg.Address))
 		}
 	default:
-		report("source", fmt.Errorf("%q is neither \"always\" nor \"probe\"", cfg.Source))
+		report("source", fmt.Errorf("%q is none of \"always\", \"probe\" and \"lease\"", cfg.Source))
 	}
 }
 
-// Open returns the source cfg asks for; dial opens the probe's connections.
-func (cfg Config) Open(dial func(ctx context.Context, network, address string) (net.Conn, error)) (Source, error) {
+// Open returns the source cfg asks for; dial opens the probe's connections, and lease is what knows of the lease.
+func (cfg Config) Open(dial func(ctx context.Context, network, address string) (net.Conn, error), lease Source) (Source, error) {
 	var errs []error
 	cfg.CheckConfig(func(key string, err error) { errs = append(errs, fmt.Errorf("link: %s: %w", key, err)) })
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	if cfg.Source != "probe" {
+	switch cfg.Source {
+	case "lease":
+		return lease, nil
+	case "", "always":
 		return AlwaysUp{}, nil
 	}
 	return &Probe{

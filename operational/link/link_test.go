@@ -342,9 +342,10 @@ func TestConfig(t *testing.T) {
 		{Config{Source: "always"}, ""},
 		{Config{Source: "probe", Address: "odmr.provider.example:366"}, ""},
 		{Config{Source: "probe", Address: "odmr.provider.example"}, "not host:port"},
-		{Config{Source: "ping"}, "neither"},
+		{Config{Source: "lease"}, ""},
+		{Config{Source: "ping"}, "none of"},
 	} {
-		src, err := test.cfg.Open(n.Dial)
+		src, err := test.cfg.Open(n.Dial, &Manual{By: "lease"})
 		if (err == nil) != (test.err == "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("%+v: %v", test.cfg, err)
 		}

@@ -1,6 +1,7 @@
 package link
 
 import (
+	"cmp"
 	"context"
 	"sync"
 )
@@ -17,6 +18,8 @@ func (AlwaysUp) Run(ctx context.Context, report func(up bool, why string)) error
 
 // Manual is a switch somebody holds in their hand. It heeds no evidence. The zero Manual is down. Safe for concurrent use.
 type Manual struct {
+	By string // who holds it, for Why; "by hand" when empty. Set it before use
+
 	mu     sync.Mutex
 	up     bool
 	why    string
@@ -29,7 +32,7 @@ func (m *Manual) Set(up bool, why string) {
 	defer m.mu.Unlock()
 	m.up, m.why = up, why
 	if m.report != nil {
-		m.report(up, "by hand: "+why)
+		m.report(up, m.label()+why)
 	}
 }
 
@@ -37,7 +40,7 @@ func (m *Manual) Set(up bool, why string) {
 func (m *Manual) Run(ctx context.Context, report func(up bool, why string)) error {
 	m.mu.Lock()
 	m.report = report
-	report(m.up, "by hand: "+m.why)
+	report(m.up, m.label()+m.why)
 	m.mu.Unlock()
 	<-ctx.Done()
 	m.mu.Lock()
@@ -45,3 +48,5 @@ func (m *Manual) Run(ctx context.Context, report func(up bool, why string)) erro
 	m.mu.Unlock()
 	return nil
 }
+
+func (m *Manual) label() string { return cmp.Or(m.By, "by hand") + ": " }
