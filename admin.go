@@ -153,6 +153,7 @@ func (s *Site) adminUnit(cfg Config) unit {
 			return QueueCount{n}, err
 		})
 	}
+	s.spoolRoutes(server)
 	admin.HandleStream(server, http.MethodPost, "/v1/fetch", s.fetch)
 	s.handleLeases(server)
 

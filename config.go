@@ -139,6 +139,9 @@ func (cfg *Config) CheckFiles(report func(key string, err error)) {
 // DirectoryFile is where accounts, domains and customers are.
 func (cfg *Config) DirectoryFile() string { return filepath.Join(cfg.Data, "directory.db") }
 
+// SpoolDir is where mail waits.
+func (cfg *Config) SpoolDir() string { return filepath.Join(cfg.Data, "spool") }
+
 // AdminSocket is where the command line talks to the running server.
 func (cfg *Config) AdminSocket() string { return filepath.Join(cfg.Data, "run", "admin.sock") }
 

@@ -173,7 +173,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	}
 	s.notices = &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
 	s.spool, err = queue.Open(ctx, queue.Options{
-		Dir: filepath.Join(cfg.Data, "spool"), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
+		Dir: cfg.SpoolDir(), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
 		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration { return delayNotice(l, cfg.Queue.DelayNotice) }, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {
@@ -188,7 +188,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	s.opened.Store(true)
 	if cfg.Checkpoint.Offer {
 		s.checkpoints, err = checkpoint.Open(checkpoint.Options{
-			Config: cfg.Checkpoint, Dir: filepath.Join(cfg.Data, "spool", "partial"), Accepted: s.spool.Transaction,
+			Config: cfg.Checkpoint, Dir: filepath.Join(cfg.SpoolDir(), "partial"), Accepted: s.spool.Transaction,
 			Full: func() bool { return s.spool.Stats().Full }, Log: env.Log, Now: env.Now,
 		})
 	}

@@ -69,7 +69,7 @@ func contents(t *testing.T, s *queue.Spool) string {
 
 func TestVerify(t *testing.T) {
 	s, o := various(t)
-	v, err := s.Verify(t.Context())
+	v, err := s.Verify(t.Context(), nil)
 	if err != nil || v.Messages != 300 || v.Recipients != 800 || len(v.Damaged)+len(v.SetAside) != 0 {
 		t.Fatalf("%+v, %v", v, err)
 	}
@@ -85,7 +85,7 @@ func TestVerify(t *testing.T) {
 	if err := os.WriteFile(bodies[3], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	v, err = s.Verify(t.Context())
+	v, err = s.Verify(t.Context(), nil)
 	if err != nil || v.Messages != 299 || len(v.Damaged) != 1 || v.Damaged[0].String() != filepath.Base(bodies[3]) {
 		t.Fatalf("%+v, %v", v, err)
 	}
@@ -105,11 +105,11 @@ func TestExportImport(t *testing.T) {
 	}
 	// Nothing of an export is lost that is read in pieces, breaks off, and is read again.
 	cut := io.MultiReader(bytes.NewReader(export.Bytes()[:export.Len()/2]), iotest.ErrReader(errors.New("unplugged")))
-	some, err := to.Import(t.Context(), cut)
+	some, err := to.Import(t.Context(), cut, nil)
 	if err == nil || errors.Is(err, queue.ErrCopy) || some == 0 || some == 300 {
 		t.Fatalf("half of it: %d, %v", some, err)
 	}
-	if n, err := to.Import(t.Context(), iotest.HalfReader(bytes.NewReader(export.Bytes()))); n != 300-some || err != nil {
+	if n, err := to.Import(t.Context(), iotest.HalfReader(bytes.NewReader(export.Bytes())), nil); n != 300-some || err != nil {
 		t.Fatalf("the rest: %d, %v", n, err)
 	}
 	if err := to.Close(); err != nil {
@@ -122,7 +122,7 @@ func TestExportImport(t *testing.T) {
 	if got := contents(t, to); got != want {
 		t.Errorf("the copy differs:\n%.2000s\nwant\n%.2000s", got, want)
 	}
-	if v, err := to.Verify(t.Context()); err != nil || v.Messages != 300 {
+	if v, err := to.Verify(t.Context(), nil); err != nil || v.Messages != 300 {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
@@ -145,7 +145,7 @@ func TestImportDamaged(t *testing.T) {
 		flipped[at] ^= 0x20
 		for name, b := range map[string][]byte{"flipped": flipped, "cut": export.Bytes()[:at]} {
 			to := queuetest.Open(t, nil)
-			if n, err := to.Import(t.Context(), bytes.NewReader(b)); !errors.Is(err, queue.ErrCopy) {
+			if n, err := to.Import(t.Context(), bytes.NewReader(b), nil); !errors.Is(err, queue.ErrCopy) {
 				t.Errorf("%s at %d: %d, %v", name, at, n, err)
 			}
 		}
@@ -175,13 +175,13 @@ func TestBackup(t *testing.T) {
 		}
 	})
 	o.Dir = filepath.Join(t.TempDir(), "backup")
-	n, err := s.Backup(t.Context(), o.Dir)
+	n, err := s.Backup(t.Context(), o.Dir, nil)
 	close(stop)
 	wg.Wait()
 	if err != nil || n < 300 || n > 310 {
 		t.Fatal(n, err)
 	}
-	if _, err := s.Backup(t.Context(), o.Dir); err == nil {
+	if _, err := s.Backup(t.Context(), o.Dir, nil); err == nil {
 		t.Error("a backup was written over another")
 	}
 	to, err := queue.Open(t.Context(), o)

@@ -31,6 +31,15 @@ const (
 // ErrCopy says that what is imported was not exported, or is not whole.
 var ErrCopy = errors.New("queue: not a whole export of a spool")
 
+// Progress hears how far long work is: messages done, and octets of their bodies. nil: nobody.
+type Progress func(messages int, octets int64)
+
+func (p Progress) tell(messages int, octets int64) {
+	if p != nil {
+		p(messages, octets)
+	}
+}
+
 // Verification is what Verify found.
 type Verification struct {
 	Messages   int          `json:"messages"`
@@ -41,7 +50,7 @@ type Verification struct {
 }
 
 // Verify reads everything that waits, every octet, and says what cannot be read. The spool goes on meanwhile.
-func (s *Spool) Verify(ctx context.Context) (v Verification, err error) {
+func (s *Spool) Verify(ctx context.Context, told Progress) (v Verification, err error) {
 	err = s.each(ctx, func(e *entry) error {
 		n, err := s.verify(e)
 		s.mu.Lock()
@@ -56,6 +65,7 @@ func (s *Spool) Verify(ctx context.Context) (v Verification, err error) {
 			v.Messages++
 			v.Recipients += int(e.live)
 			v.Octets += n
+			told.tell(v.Messages, v.Octets)
 		}
 		return nil
 	})
@@ -173,8 +183,8 @@ func (s *Spool) export(w *bufio.Writer, e *entry) (wrote bool, err error) {
 // Import takes in what Export wrote, with its state and its IDs, and returns how many messages it took; those whose IDs wait here already
 // are passed over, so that it can be done again after an error. They are on disk when it returns, also where it fails half way. How long
 // clocks stood still is taken over by an empty spool only. The error is ErrCopy, that of the reader, or a Reply of Accept.
-func (s *Spool) Import(ctx context.Context, from io.Reader) (messages int, err error) {
-	m := &importer{spool: s, from: bufio.NewReader(from)}
+func (s *Spool) Import(ctx context.Context, from io.Reader, told Progress) (messages int, err error) {
+	m := &importer{spool: s, from: bufio.NewReader(from), told: told}
 	err = m.run(ctx)
 	return m.taken, firstError(m.commit(), err)
 }
@@ -183,8 +193,10 @@ func (s *Spool) Import(ctx context.Context, from io.Reader) (messages int, err e
 type importer struct {
 	spool *Spool
 	from  *bufio.Reader
+	told  Progress
 	seen  uint32
 	taken int
+	bytes int64 // octets of bodies taken
 	group []imported // not yet durable
 	size  int
 }
@@ -328,10 +340,12 @@ func (m *importer) commit() (err error) {
 			continue
 		}
 		m.taken++
+		m.bytes += i.record.size
 		m.spool.accepted.Add(1)
 		m.spool.publish(i.record, i.by.Position, i.length)
 	}
 	m.group, m.size = nil, 0
+	m.told.tell(m.taken, m.bytes)
 	return err
 }
 
@@ -371,7 +385,7 @@ func (b *checkedBody) Read(p []byte) (int, error) {
 
 // Backup copies everything that waits into a spool of its own in dir, which must hold none, and returns how many messages. The
 // spool goes on meanwhile. When it fails, what is in dir is of no use.
-func (s *Spool) Backup(ctx context.Context, dir string) (messages int, err error) {
+func (s *Spool) Backup(ctx context.Context, dir string, told Progress) (messages int, err error) {
 	o := s.o
 	o.Dir, o.Notifier = dir, nil
 	to, err := Open(ctx, o)
@@ -389,7 +403,7 @@ func (s *Spool) Backup(ctx context.Context, dir string) (messages int, err error
 		w.CloseWithError(err)
 		done <- err
 	}()
-	messages, err = to.Import(ctx, r)
+	messages, err = to.Import(ctx, r, told)
 	r.CloseWithError(firstError(err, io.ErrClosedPipe))
 	if exported := <-done; err == nil || errors.Is(err, ErrCopy) && exported != nil {
 		err = exported

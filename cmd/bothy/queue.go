@@ -24,10 +24,15 @@ type queueCmd struct {
 	Hold    queueHoldCmd    `cmd:"" help:"Do not try until released."`
 	Release queueReleaseCmd `cmd:"" help:"Let what is held go on."`
 	Delete  queueDeleteCmd  `cmd:"" help:"Forget mail: nobody gets it and nobody is told."`
+	Verify  queueVerifyCmd  `cmd:"" help:"Read all that waits and say whether it is whole."`
+	Export  queueExportCmd  `cmd:"" help:"Write all that waits, with its state, for another server."`
+	Import  queueImportCmd  `cmd:"" help:"Take in what was exported."`
+	Backup  queueBackupCmd  `cmd:"" help:"Copy all that waits to a directory that can take the spool's place."`
 }
 
 func (queueCmd) Help() string {
-	return `Asks the running server, through its admin socket, which takes orders from the server's own user and from root.
+	return `Asks the running server, through its admin socket, which takes orders from the server's own user and from root. Where no server runs,
+verify, export, import and backup open the spool themselves.
 
 Examples:
 

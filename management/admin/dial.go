@@ -116,7 +116,12 @@ func (c *Client) send(ctx context.Context, method, path string, req any) (*http.
 			return nil, err
 		}
 	}
-	r, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	return c.do(ctx, method, target, bytes.NewReader(body))
+}
+
+// do makes one request. What is not a success is an *Error.
+func (c *Client) do(ctx context.Context, method, target string, body io.Reader) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, target, body)
 	if err != nil {
 		return nil, err
 	}
