@@ -196,7 +196,7 @@ type importer struct {
 	told  Progress
 	seen  uint32
 	taken int
-	bytes int64 // octets of bodies taken
+	bytes int64      // octets of bodies taken
 	group []imported // not yet durable
 	size  int
 }
