@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -158,7 +159,11 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 		Greeting: set.CommandTimeout, Mail: set.CommandTimeout, Rcpt: set.CommandTimeout, DataInit: set.CommandTimeout, Command: set.CommandTimeout,
 		DataBlock: set.DataTimeout, DataDone: set.DoneTimeout,
 	})
-	if err := s.client.Greet(ctx); err != nil {
+	if err := s.client.Greet(ctx); errors.Is(err, os.ErrDeadlineExceeded) { // RFC 5321 §4.5.3.2.1: not the same as no connection
+		f := later(4, 2, "%s took the connection and did not greet within %v", h.name, set.CommandTimeout)
+		f.silent = true
+		return nil, f
+	} else if err != nil {
 		return nil, err
 	}
 	if err := r.encrypt(ctx, s, set, h); err != nil {

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -377,4 +378,34 @@ func TestLimits(t *testing.T) {
 			t.Errorf("%d connections", got)
 		}
 	})
+}
+
+// TestLateGreeting: RFC 5321 §4.5.3.2.1: a connection that fails is told apart from one that is taken and never greeted: the one says
+// something of the way, the other of the server.
+func TestLateGreeting(t *testing.T) {
+	for name, c := range map[string]struct {
+		server func(net.Conn)
+		err    error
+		want   string
+		after  time.Duration
+	}{
+		"no connection": {nil, syscall.ECONNREFUSED, "4.4.1 cannot reach", time.Second},
+		"no greeting":   {func(conn net.Conn) { io.Copy(io.Discard, conn) }, nil, "4.4.2 a.far.example took the connection and did not greet within 5m0s", 12 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := &internet{servers: map[string]func(net.Conn){"192.0.2.1:25": c.server}}
+				if c.err != nil {
+					n.errs = map[string]error{"192.0.2.1:25": c.err}
+				}
+				g := newRig(t, n, Options{Resolver: oneExchanger}, Config{})
+				defer g.stop()
+				g.accept("hello", "bob@far.example")
+				pass(c.after + 2*time.Minute)
+				if got := g.lastReply(); !strings.Contains(got, c.want) {
+					t.Errorf("%q, want %q", got, c.want)
+				}
+			})
+		})
+	}
 }

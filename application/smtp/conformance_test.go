@@ -1,12 +1,13 @@
 package smtp
 
 import (
+	"regexp"
 	"testing"
 
 	"bothy/lib/conformance"
 )
 
-// TestConformance holds that docs/smtp-conformance.md says what the tests show.
+// TestConformance holds that docs/smtp-conformance.md says what the tests show, and that each row of the table in docs/smtp.md is shown.
 func TestConformance(t *testing.T) {
 	conformance.Check(t, conformance.Page{
 		File: "../../docs/smtp-conformance.md",
@@ -20,4 +21,12 @@ func TestConformance(t *testing.T) {
 		},
 		Least: map[int]int{5321: 50},
 	})
+	conformance.Table{
+		Page: "../../docs/smtp.md", Rows: "testdata/conformance.txt", Transcripts: "testdata", Link: "../application/smtp/testdata",
+		Never: regexp.MustCompile(`^server/[^h]|^server/hello`), // held is not all of SMTP, and a client's peers are not us
+		Packages: map[string]string{
+			"": ".", "relay": "../relay", "queue": "../queue", "dsn": "../dsn", "message": "../message", "mailbox": "../mailbox",
+			"odmr": "../odmr", "route": "../route", "test": "../../test",
+		},
+	}.Check(t)
 }

@@ -78,6 +78,34 @@ func (show) Accept(_ context.Context, env *message.Envelope, body io.Reader) err
 	return Reply{250, [3]int{2, 0, 0}, text}
 }
 
+// judge is an Acceptor and a Policy with reasons of its own.
+type judge struct{}
+
+func (judge) Accept(_ context.Context, env *message.Envelope, body io.Reader) error {
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return err
+	}
+	switch env.ReversePath.Local {
+	case "busy":
+		return Reply{450, [3]int{4, 7, 1}, "greylisted"}
+	case "spam":
+		return Reply{550, [3]int{5, 7, 1}, "not wanted"}
+	}
+	return nil
+}
+
+func (judge) Mail(context.Context, *Session, *message.Envelope) error { return nil }
+
+func (judge) Rcpt(_ context.Context, _ *Session, _ *message.Envelope, to *message.Recipient) error {
+	switch to.Address.Local {
+	case "gone":
+		return Reply{551, [3]int{5, 1, 6}, "User not local; please try <gone@far.example>"}
+	case "other":
+		return Reply{556, [3]int{5, 1, 10}, "the domain takes no mail"}
+	}
+	return nil
+}
+
 // wishes tells what an envelope asks for beyond delivery.
 func wishes(env *message.Envelope) string {
 	var words []string
@@ -293,6 +321,8 @@ func TestServerTranscripts(t *testing.T) {
 		case "verify":
 			srv.Verify = func(_ context.Context, _ *Session, name string) Reply { return names[name] }
 			srv.Expand = func(_ context.Context, _ *Session, name string) Reply { return names[name] }
+		case "judge":
+			srv.Accept, srv.Policy = judge{}, judge{}
 		case "zone":
 			srv.Accept, srv.ShowZone = show{}, true
 			srv.Now = func() time.Time { return clock().In(time.FixedZone("CET", 3600)) }
