@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -128,6 +129,46 @@ func BenchmarkServe(b *testing.B) {
 	b.ResetTimer()
 	if err := newServer(discard{}).Serve(context.Background(), NewConn(conn)); !errors.Is(err, io.EOF) {
 		b.Fatal(err)
+	}
+}
+
+// The same with BDAT, in chunks of 2 KiB: whoever reads octets needs not look at their lines.
+func BenchmarkServeBDAT(b *testing.B) {
+	text := bytes.Repeat(line, 4096/len(line))
+	session := []byte("MAIL FROM:<a@site.example> SIZE=4096 BODY=8BITMIME\r\nRCPT TO:<keeper@light.example>\r\n")
+	session = append(fmt.Appendf(session, "BDAT %d\r\n", len(text)/2), text[:len(text)/2]...)
+	session = append(fmt.Appendf(session, "BDAT %d LAST\r\n", len(text)-len(text)/2), text[len(text)/2:]...)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(session)))
+	conn := &loop{text: session, left: b.N, rest: []byte("EHLO site.example\r\n")}
+	b.ResetTimer()
+	if err := newServer(discard{}).Serve(context.Background(), NewConn(conn)); !errors.Is(err, io.EOF) {
+		b.Fatal(err)
+	}
+}
+
+// A header section as many have it: what is looked at stands among what is not.
+func BenchmarkHeaderScan(b *testing.B) {
+	header := []byte("Received: from a.example (a.example [192.0.2.1])\r\n\tby b.example with ESMTPS id 1;\r\n\tSun, 1 Mar 2026 12:00:00 +0100\r\n" +
+		"DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=a.example; s=x;\r\n\th=from:to:subject; bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=;\r\n\tb=aaaa\r\n" +
+		"From: keeper@light.example\r\nTo: nurse@clinic.example\r\nSubject: lamp oil\r\nDate: Sun, 1 Mar 2026 12:00:00 +0100\r\nMessage-ID: <1@light.example>\r\n\r\n")
+	b.ReportAllocs()
+	b.SetBytes(int64(len(header)))
+	for b.Loop() {
+		var h headerScan
+		if h.write(header); !h.over {
+			b.Fatal(h)
+		}
+	}
+}
+
+func BenchmarkParseReply(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		code, _, text, err := parseReplyLine([]byte("250 2.1.5 recipient ok"))
+		if e, _ := parseEnhanced(code, string(text)); err != nil || e[0] != 2 {
+			b.Fatal(err)
+		}
 	}
 }
 
