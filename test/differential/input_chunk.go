@@ -71,13 +71,13 @@ func bdat() Kind {
 				""), chunk("b\r\n", " LAST"), quit),
 		}},
 		{
-			"Its argument", "RFC 3030 §2: chunk-size is digits, then LAST. A size that cannot be read is 501, and the octets behind it are read as " +
-				"commands, as RFC 5321 §4.1.4 has it after any refusal; Postfix closes the session, Exim reads what number it can.",
+			"Its argument", "RFC 3030 §2: chunk-size is digits, then LAST. Where it cannot be read nobody knows how much is text: 501, and the " +
+				"connection is closed, as Postfix does. Where it can, and something else is wrong, 501 comes after the octets. Exim reads what number it can.",
 			bad,
 		},
 		{
 			"Sizes beyond all", "RFC 1870 §6.1: a chunk that makes the message larger than the limit is refused; its octets still belong to it " +
-				"(RFC 3030 §2). A number beyond 63 bits is not understood, 501. Exim keeps 32 bits of it, and so takes 4294967301 for 5.",
+				"(RFC 3030 §2). A number beyond 63 bits is not understood, 501, and the connection is closed. Exim keeps 32 bits of it, and so takes 4294967301 for 5.",
 			huge,
 		},
 		{"Above the limit", "RFC 1870 §6.3, RFC 3030 §2: 552 when the octets were read, and the chunks behind it are refused.", []Input{
@@ -111,7 +111,7 @@ func bdat() Kind {
 				in("BDAT, VRFY, BDAT LAST", one, chunk(note, ""), "VRFY keeper\r\n", "BDAT 0 LAST\r\n", quit),
 			},
 		},
-		{"BINARYMIME", "RFC 3030 §3: only where it is offered, only with BDAT.", []Input{
+		{"BINARYMIME", "RFC 3030 §3: offered, and only with BDAT; to a next hop without it a message goes encoded, or back.", []Input{
 			{Name: "BODY=BINARYMIME, BDAT", Steps: steps(hello, "MAIL FROM:<aunt@elsewhere.example> BODY=BINARYMIME\r\n",
 				"RCPT TO:<keeper@bin.example>\r\n", chunk("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\nMIME-Version: 1.0\r\n\r\na\rb\nc\x00d\r\n",
 					" LAST"), quit), Texts: []string{"Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: binary\r\nMIME-Version: 1.0\r\n\r\na\rb\nc\x00d\r\n"}},

@@ -211,7 +211,8 @@ func headers() Kind {
 	return Kind{"Header sections", []Rule{
 		{
 			"Odd ones", "RFC 5321 §6.4, §3.6.3: a relay does not mend, refuse or complete a message for what its header section is; Bcc and " +
-				"Return-Path are for the sender and for final delivery to remove (RFC 5321 §4.4, RFC 5322 §3.6.3).",
+				"Return-Path are for the sender and for final delivery to remove (RFC 5321 §4.4, RFC 5322 §3.6.3). A text that begins with white " +
+				"space would go on in the Received field before it (RFC 5322 §2.2.3), so an empty line parts them.",
 			inputs,
 		},
 		{"Hops", "RFC 5321 §6.3: a large number, at least 100, of Received fields is a loop. More than 100 are refused at once, so that whoever " +

@@ -41,7 +41,8 @@ func parameters() Kind {
 			" caf\u00e9=1", " X=caf\u00e9", " 1=1",
 		}, mailing)},
 		{"Of other extensions, with MAIL", "RFC 5321 §4.1.1.11: 555 for those that are not offered, 501 for bad values of those that are " +
-			"(RFC 3461 §4.3, §4.4).", each([]string{
+			"(RFC 3461 §4.3, §4.4). A message that its sender wants back after a minute (RFC 2852 §4.1.4.1) is not handed to a next hop that would " +
+			"not know of it: it goes back.", each([]string{
 			" BODY=BINARYMIME", " RET=HDRS", " RET=FULL", " RET=BOTH", " RET=HDRS RET=FULL",
 			" ENVID=x", " ENVID=", " ENVID=a+2Bb", " ENVID=a+b", " REQUIRETLS", " REQUIRETLS=1", " MT-PRIORITY=4", " MT-PRIORITY=10",
 			" BY=60;R", " BY=0;R", " BY=60;X", " HOLDFOR=60", " TRANSID=<x@y>", " CONPERM", " MTRK=x",
@@ -85,8 +86,8 @@ func names() Kind {
 			mail), script("MAIL without EHLO", mail, rcpt, "DATA\r\n", noteData),
 	}
 	return Kind{"EHLO and HELO", []Rule{
-		{"Their argument", "RFC 5321 §4.1.1.1: a domain or an address literal, 501 for what is neither: the Received field repeats it. " +
-			"Underscores and hyphens at the ends are taken, a documented deviation for printers and cameras. That it is not the client's own name " +
+		{"Their argument", "RFC 5321 §4.1.1.1: a domain or an address literal. What is neither is taken all the same where a Received field can " +
+			"repeat it, a documented deviation for printers and cameras; 501 for the rest. That it is not the client's own name " +
 			"is no reason to refuse (§4.1.4).", append(ehlo, helo...)},
 		{"When they come", "RFC 5321 §4.1.4: either may come at any time and ends a transaction; one that is refused changes nothing. Mail needs " +
 			"one of them first. OpenSMTPD takes only one a session.", again},

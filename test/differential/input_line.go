@@ -76,8 +76,8 @@ func commandOctets() Kind {
 		{"Controls and octets above 127", "RFC 5321 §4.1.1, §2.4: a verb is letters, 500 for all else; what follows NOOP is ignored (§4.1.1.9). A " +
 			"NUL is nowhere in the grammar and gets 500: the others read no further than it, or take it for a space, and obey what stands in " +
 			"front.", nul},
-		{"Other protocols", "RFC 5321 §4.2.4: 500, and after too many of them 421. Postfix hangs up at GET, POST and CONNECT, which keeps a web " +
-			"page from speaking SMTP through a browser; we do not yet.", each([]string{
+		{"Other protocols", "RFC 5321 §3.8, §4.2.4: a client that begins with HTTP or TLS gets 421 and the connection is closed, as Postfix does at GET, " +
+			"POST and CONNECT, which keeps a web page from speaking SMTP through a browser; other words are 500, and after too many of them 421.", each([]string{
 			"GET / HTTP/1.1\r\nHost: mx.example\r\n\r\n", "POST / HTTP/1.1\r\nHost: mx.example\r\nContent-Length: 60\r\n\r\nEHLO x.example\r\nMAIL FROM:<>\r\nRCPT TO:<keeper@far.example>\r\n",
 			"CONNECT mx.example:25 HTTP/1.0\r\n\r\n", "USER nurse\r\nPASS x\r\n", "LHLO client.example\r\n", "\x16\x03\x01\x00\xf4\x01\x00\x00\xf0\x03\x03",
 			"PROXY TCP4 192.0.2.1 192.0.2.2 1 25\r\n", "XCLIENT ADDR=192.0.2.1\r\n", "XFORWARD ADDR=192.0.2.1\r\n", "XXXX\r\n",

@@ -37,7 +37,7 @@ func sequence() Kind {
 		}
 		rules = append(rules, Rule{strings.ToUpper(b.name[:1]) + b.name[1:], "RFC 5321 §4.1.4, §4.3.2: out of sequence is 503 and changes " +
 			"nothing; what we do not implement is 502, what we do not know 500; EXPN is not offered (§7.3). STARTTLS and AUTH are not for " +
-			"transactions (RFC 3207 §4, RFC 4954 §4). ETRN is for those it is configured for (RFC 1985 §5).", inputs})
+			"transactions (RFC 3207 §4, RFC 4954 §4). ETRN is for those it is configured for, others get 459 (RFC 1985 §5).", inputs})
 	}
 	rules[0].Inputs = append(rules[0].Inputs, Input{
 		Name:  "EHLO before the greeting",
@@ -70,7 +70,7 @@ func arguments() Kind {
 				hello, "HELP\r\n"), script("HELP MAIL", hello, "HELP MAIL\r\n"), script("HELP with many words", hello, "HELP x y z\r\n"),
 		}},
 		{"Where there must be one", "RFC 5321 §4.1.1.6, §4.3.2: 501 without. VRFY says 252 of everything, so that nobody learns anything by it " +
-			"(§3.5.3, §7.3). Size-less BDAT leaves the session in order; Postfix closes it.", []Input{
+			"(§3.5.3, §7.3). BDAT without a size ends the session, as with Postfix: nobody knows what follows (RFC 3030 §2).", []Input{
 			script("VRFY", hello, "VRFY\r\n"), script("VRFY keeper", hello, "VRFY keeper\r\n"), script("VRFY <keeper@far.example>",
 				hello, "VRFY <keeper@far.example>\r\n"), script("VRFY keeper@far.example", hello, "VRFY keeper@far.example\r\n"),
 			script("VRFY nobody@evil.example", hello, "VRFY nobody@evil.example\r\n"), script("VRFY postmaster",

@@ -101,8 +101,8 @@ func reversePaths() Kind {
 			"FROM:<t\xe4nt@elsewhere.example>", "FROM:<t\u0001\u00e4nt@elsewhere.example>", "FROM:<t\u0085nt@elsewhere.example>",
 			"FROM:<aunt@\uff0eexample>", "FROM:<aunt@a\u3002example>", "FROM:<\"t\u00e4 nt\"@elsewhere.example>", "FROM:<\u202eaunt@elsewhere.example>",
 		}, utf8)},
-		{"Lengths", "RFC 5321 §4.5.3.1.1, §4.5.3.1.2, §4.5.3.1.3: local part 64, domain 255, path 256 octets; above, 501 with §4.5.3.1.9. What we " +
-			"pass on, the next server must be able to take; the others are more generous.", each([]string{
+		{"Lengths", "RFC 5321 §4.5.3.1.1, §4.5.3.1.2, §4.5.3.1.3: domain 255, path 256 octets; above, 501 with §4.5.3.1.9. A local part may be " +
+			"longer than 64: the return addresses of lists and forwarders are, and limits are to be avoided (§4.5.3.1).", each([]string{
 			"<" + long(64) + "@elsewhere.example>", "<" + long(65) + "@elsewhere.example>", "<" + long(128) + "@elsewhere.example>",
 			"<" + long(1000) + "@elsewhere.example>", "<\"" + long(62) + "\"@elsewhere.example>", "<\"" + long(63) + "\"@elsewhere.example>",
 			"<a@" + domainOf(252, ".example") + ">", "<a@" + domainOf(253, ".example") + ">", "<a@" + domainOf(254, ".example") + ">",
@@ -162,7 +162,8 @@ func forwardPaths() Kind {
 			"<keeper@far.example\u00a0>",
 		}, to)},
 		{
-			"Beyond ASCII, with SMTPUTF8", "RFC 6531 §3.3: a domain is compared as its A-labels (RFC 5891 §4.4). OpenSMTPD has no SMTPUTF8.",
+			"Beyond ASCII, with SMTPUTF8", "RFC 6531 §3.3: a domain is compared as its A-labels (RFC 5891 §4.4), and is one: full-width letters and dots are for who " +
+				"types them to map (RFC 5895), 501. OpenSMTPD has no SMTPUTF8.",
 			each([]string{
 				"<k\u00e9\u00e9per@far.example>", "<k\xe9per@far.example>", "<keeper@\uff46ar.example>", "<keeper@far\u3002example>",
 				"<keeper@f\u00e4r.example>",
