@@ -44,6 +44,15 @@ is this command; mailq and newaliases are -bp and -bi.
     -q          try what waits now
     -C FILE     configuration file; -c and --config are taken before the word sendmail only
 
+To a submission server far away instead:
+
+    --server URL          smtps://USER@HOST[:465], or smtp://USER@HOST[:587] with STARTTLS
+    --password-file FILE  of USER; else the environment's BOTHY_PASSWORD
+    --json                say at the end what became of it, as JSON
+
+A link that breaks is waited for, up to an hour without progress; where the server offers CHECKPOINT (RFC 1845) the message goes on where it was
+cut off, and does not come twice when the last reply was lost.
+
 Other flags of sendmail's, such as -om, -oem and -v, are taken and ignored.
 
 Exit codes (sysexits.h):
@@ -58,7 +67,8 @@ Exit codes (sysexits.h):
 Examples:
 
     printf 'Subject: hello\n\nHello.\n' | bothy sendmail keeper@clinic.example
-    bothy sendmail -t -i < hello.eml`
+    bothy sendmail -t -i < hello.eml
+    bothy sendmail --server smtps://keeper@mail.provider.example -f keeper@clinic.example doctor@hospital.example < xray.eml`
 }
 
 // The exit codes of sysexits.h that callers of sendmail know.
@@ -85,6 +95,9 @@ func (c *sendmailCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		return (&queueRetryCmd{queueChoice{All: true}}).Run(ctx, g, std)
 	case 'i': // newaliases: they are in the directory, and count at once
 		return nil
+	}
+	if o.server != "" {
+		return submitFar(ctx, o, std)
 	}
 	cfg, err := g.load()
 	if err != nil {
@@ -339,6 +352,14 @@ func (l *outgoing) send(ctx context.Context, conn net.Conn, hostname string) err
 		return exit{exTempFail, fmt.Errorf("the server: %w", err)}
 	}
 	replies, err := client.Send(ctx, &l.env, l, l.size)
+	if err == nil {
+		_ = client.Quit(ctx) // the message is safe already
+	}
+	return l.judge(replies, err)
+}
+
+// judge makes the exit code of what was answered for each recipient.
+func (l *outgoing) judge(replies []smtp.Reply, err error) error {
 	var refused []error
 	code := 0
 	for i, r := range replies {
@@ -351,7 +372,6 @@ func (l *outgoing) send(ctx context.Context, conn net.Conn, hostname string) err
 	if err != nil {
 		return exit{exTempFail, errors.Join(append(refused, fmt.Errorf("the server: %w", err))...)}
 	}
-	_ = client.Quit(ctx) // the message is safe already
 	if code != 0 {
 		return exit{code, errors.Join(refused...)}
 	}

@@ -22,6 +22,10 @@ type sendmailOptions struct {
 	notify     message.Notify
 	env        message.Envelope // Body, Return and EnvelopeID
 	recipients []string
+
+	server       string // --server
+	passwordFile string // --password-file
+	json         bool   // --json
 }
 
 // valued are the flags that take a value, in the same argument or the next.
@@ -39,6 +43,13 @@ func parseSendmail(args []string) (sendmailOptions, error) {
 		if arg == "--" {
 			o.recipients = append(o.recipients, args...)
 			break
+		}
+		if long, ok := strings.CutPrefix(arg, "--"); ok {
+			var err error
+			if args, err = o.setLong(long, args); err != nil {
+				return o, err
+			}
+			continue
 		}
 		if len(arg) < 2 || arg[0] != '-' {
 			o.recipients = append(o.recipients, arg)
@@ -96,6 +107,27 @@ func (o *sendmailOptions) set(flag byte, value string) error {
 		o.mode = 'q'
 	}
 	return nil // the rest means nothing here
+}
+
+// setLong takes a flag of ours and returns the arguments behind it.
+func (o *sendmailOptions) setLong(flag string, args []string) ([]string, error) {
+	name, value, given := strings.Cut(flag, "=")
+	if name == "json" && !given {
+		o.json = true
+		return args, nil
+	}
+	target, known := map[string]*string{"server": &o.server, "password-file": &o.passwordFile}[name]
+	switch {
+	case !known:
+		return args, fmt.Errorf("--%s is not known: --server, --password-file and --json are", flag)
+	case given:
+	case len(args) == 0:
+		return args, fmt.Errorf("--%s needs a value", name)
+	default:
+		value, args = args[0], args[1:]
+	}
+	*target = value
+	return args, nil
 }
 
 func (o *sendmailOptions) setMode(value string) error {
