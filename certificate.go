@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"bothy/lib/pin"
+
 	"bothy/lib/wal"
 )
 
@@ -52,6 +54,20 @@ func loadCertificate(cfg TLSConfig, dir, host string, now time.Time) (*tls.Certi
 		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return &pair, nil
+}
+
+// Key is the public key that a server with cfg shows, as package pin names it; own says that it is the server's own, which stays when its
+// certificate is renewed. A certificate that is missing is made.
+func Key(cfg Config, now time.Time) (key string, own bool, err error) {
+	pair, err := loadCertificate(cfg.TLS, cfg.tlsDir(), cfg.Hostname, now)
+	if err != nil {
+		return "", false, err
+	}
+	leaf, err := x509.ParseCertificate(pair.Certificate[0])
+	if err != nil {
+		return "", false, err
+	}
+	return pin.Of(leaf), cfg.TLS.Certificate == "", nil
 }
 
 // server returns the TLS settings of listening services. Client certificates are asked for but not verified by chain: the

@@ -18,6 +18,7 @@ import (
 
 	"bothy/application/authres"
 	"bothy/application/drop"
+	"bothy/application/join"
 	"bothy/application/mailbox"
 	"bothy/application/message"
 	"bothy/application/odmr"
@@ -76,8 +77,11 @@ func (s *Site) composeServers(next *composition) {
 	submit.Policy = s.quotas(cfg, submit.Policy)
 	add("submission", smtpBusy, true, overSMTP(submit))
 
+	callers := s.logins(cfg, sasl.All())
+	callers.Accounts = join.Accounts(s.directory)
+	desk := &join.Desk{Directory: s.directory, Log: log.With("service", "odmr"), Now: s.env.Now}
 	next.provider = &odmr.Provider{
-		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: s.logins(cfg, sasl.All()), Directory: s.directory, Queue: s.spool,
+		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: callers, Directory: s.directory, Queue: s.spool, Further: []smtp.Extension{desk.Extension()},
 		Sessions: &s.sessions, Known: &s.known, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
 	if cfg.ODMR.TakeMail {

@@ -102,6 +102,9 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	}
 }
 
+// FetchConfig is one provider to call.
+type FetchConfig = odmr.CustomerConfig
+
 // callName tells providers apart, and accounts at the same one.
 func callName(cfg odmr.CustomerConfig) string {
 	return strings.TrimSpace(cfg.Username + " " + cfg.Provider)
@@ -156,6 +159,9 @@ func (cfg *Config) KeyFolder() string { return filepath.Join(cfg.Data, "dkim") }
 
 // CAFile is the certificate of the CA that this site makes for itself when it is given no certificate.
 func (cfg *Config) CAFile() string { return ownCA(cfg.tlsDir()) }
+
+// CertificateFolder is where the CA and the certificate are that this site makes for itself.
+func (cfg *Config) CertificateFolder() string { return cfg.tlsDir() }
 
 func (cfg *Config) tlsDir() string { return filepath.Join(cfg.Data, "tls") }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bothy/application/smtp"
+	"bothy/lib/pin"
 )
 
 // ProviderConfig is the service that holds mail and waits for customers to call for it.
@@ -76,6 +77,7 @@ type CustomerConfig struct {
 	Provider string   `doc:"Whom to call, as host:port; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nobody." example:"odmr.provider.example:366"`
 	TLS      string   `toml:"tls" doc:"\"required\": STARTTLS, or no login; \"implicit\": TLS from the first octet; \"none\": everything in clear, which lets anybody on the way read the mail." default:"required" oneof:"required implicit none"`
 	CAFile   string   `toml:"ca_file" doc:"PEM file of the authorities that may certify the provider. Empty: the system's."`
+	Pins     []string `doc:"SHA-256 of the provider's public key (SubjectPublicKeyInfo), in hexadecimal: where given, the provider is who has one of these keys, and its name and authority do not matter. \"bothy join\" sets it." max:"10"`
 	Username string   `doc:"The account to log in with. Empty: this server's own certificate says who we are (EXTERNAL)."`
 	Password string   `secret:"true" doc:"Its password."`
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
@@ -105,6 +107,11 @@ func (cfg *CustomerConfig) CheckConfig(report func(key string, err error)) {
 	}
 	if cfg.Username != "" && cfg.Password == "" {
 		report("password", errors.New("there is a username and no password"))
+	}
+	for _, p := range cfg.Pins {
+		if _, err := pin.Parse(p); err != nil {
+			report("pins", err)
+		}
 	}
 	for _, d := range cfg.Domains {
 		if !isDomain(d) {

@@ -17,6 +17,7 @@ import (
 	"bothy/application/message"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
+	"bothy/lib/pin"
 )
 
 // Recipients tells which mail is delivered at this site; directory.Directory has it.
@@ -361,7 +362,7 @@ func insecure(err error) error {
 	var alert tls.AlertError
 	var reply smtp.Reply
 	switch {
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
+	case errors.Is(err, pin.ErrMismatch), errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
 		return fmt.Errorf("%w: %w", ErrInsecure, err)
 	case errors.As(err, &reply) && reply.Permanent():
 		return fmt.Errorf("%w: %w", ErrInsecure, err)
@@ -384,5 +385,6 @@ func (k *call) tls() (*tls.Config, error) {
 	if roots != nil {
 		cfg.RootCAs = roots
 	}
+	pin.Trust(cfg, k.cfg.Pins)
 	return cfg, nil
 }

@@ -31,9 +31,10 @@ type Provider struct {
 	Queue     queue.Store
 	Intake    *smtp.Server // whose Policy, Accept, Offer and Limits take mail of who has logged in, before ATRN; nil: 502 (RFC 2645 §5.4)
 	Config    ProviderConfig
-	Known     *Known      // what sites tell of their recipients; nil: they are not asked
-	Sessions  *Sessions   // who is connected; shared with the Provider that this one replaces. Nil: its own
-	Observe   func(Event) // hears what happens, from any session at once; must not block; nil: nobody does
+	Known     *Known           // what sites tell of their recipients; nil: they are not asked
+	Sessions  *Sessions        // who is connected; shared with the Provider that this one replaces. Nil: its own
+	Further   []smtp.Extension // commands besides ATRN, such as the one of package join
+	Observe   func(Event)      // hears what happens, from any session at once; must not block; nil: nobody does
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
@@ -86,7 +87,7 @@ func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {
 	defer s.leave()
 	server := &smtp.Server{
 		Hostname: p.Hostname, Protocol: smtp.Held, TLS: p.TLS, RequireTLS: p.Config.RequireTLS, Auth: s, Ahead: true,
-		Extensions: []smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, // RFC 2645 §5.1.1: listed in every EHLO reply
+		Extensions: append([]smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, p.Further...), // RFC 2645 §5.1.1: listed in every EHLO reply
 		Limits:     smtp.Limits{CommandTimeout: p.Config.CommandTimeout},
 		Log:        log, Now: p.now,
 	}

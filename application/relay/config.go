@@ -12,15 +12,17 @@ import (
 	"time"
 
 	"bothy/application/queue"
+	"bothy/lib/pin"
 )
 
 // Config is how mail leaves. The zero value of each field means its default.
 type Config struct {
-	Username string `doc:"Name to log in with at the smarthost and its fallbacks; empty: no login. It is shown to no other server."`
-	Password string `doc:"Password for it." secret:"true"`
-	TLS      string `doc:"To the smarthost: \"required\" is TLS with a verified certificate (RFC 8314 §3.3: implicit on port 465, else STARTTLS), \"opportunistic\" takes what is offered, \"none\" sends mail readable by everybody on the way." default:"required" oneof:"required opportunistic none"`
-	ViaTLS   string `doc:"The same for the next hops of route.via and route.lan." default:"opportunistic" oneof:"required opportunistic none"`
-	CAFile   string `doc:"PEM file of further certificate authorities."`
+	Username string   `doc:"Name to log in with at the smarthost and its fallbacks; empty: no login. It is shown to no other server."`
+	Password string   `doc:"Password for it." secret:"true"`
+	TLS      string   `doc:"To the smarthost: \"required\" is TLS with a verified certificate (RFC 8314 §3.3: implicit on port 465, else STARTTLS), \"opportunistic\" takes what is offered, \"none\" sends mail readable by everybody on the way." default:"required" oneof:"required opportunistic none"`
+	ViaTLS   string   `doc:"The same for the next hops of route.via and route.lan." default:"opportunistic" oneof:"required opportunistic none"`
+	Pins     []string `doc:"SHA-256 of the smarthost's public key (SubjectPublicKeyInfo), in hexadecimal: where given, and tls is \"required\", the smarthost is who has one of these keys, and its name and authority do not matter. \"bothy join\" sets it." max:"10"`
+	CAFile   string   `doc:"PEM file of further certificate authorities."`
 
 	DNS []string `doc:"DNS servers, address or address:port; empty: those of /etc/resolv.conf, as it is at the moment." example:"192.0.2.53"`
 
@@ -49,6 +51,7 @@ type Config struct {
 type NextHop struct {
 	Username    string        `doc:"Name to log in with."`
 	Password    string        `doc:"Password for it." secret:"true"`
+	Pins        []string      `doc:"As pins above." max:"10"`
 	TLS         string        `doc:"As tls above. For a domain it takes the place of what its TLSA records or MTA-STS policy demand; \"required\" means that the certificate must name the exchanger." oneof:"required opportunistic none"`
 	Connections int           `doc:"Most connections." min:"1"`
 	FirstRetry  time.Duration `doc:"Wait after the first failed attempt." min:"10s"`
@@ -74,6 +77,11 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	if (cfg.Username == "") != (cfg.Password == "") {
 		report("password", errors.New("username and password go together"))
 	}
+	for _, p := range cfg.Pins {
+		if _, err := pin.Parse(p); err != nil {
+			report("pins", err)
+		}
+	}
 	for name, hop := range cfg.NextHops {
 		key := fmt.Sprintf("next_hops.%q.", name)
 		if (hop.Username == "") != (hop.Password == "") {
@@ -84,6 +92,11 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 		}
 		if hop.TLS != "" && !slices.Contains(tlsModes, hop.TLS) {
 			report(key+"tls", fmt.Errorf("%q is none of \"required\", \"opportunistic\" and \"none\"", hop.TLS))
+		}
+		for _, p := range hop.Pins {
+			if _, err := pin.Parse(p); err != nil {
+				report(key+"pins", err)
+			}
 		}
 		if first, last := cfg.retries(name); last < first {
 			report(key+"last_retry", errors.New("shorter than first_retry"))

@@ -33,8 +33,9 @@ type hop struct {
 	smarthost bool     // or another server that the configuration names
 	username  string   // to log in with; empty: no login by password
 	password  string
-	external  bool // show it our certificate
-	strict    bool // for mail whose sender requires TLS
+	external  bool     // show it our certificate
+	pins      []string // of its key; none: its name is to be proved
+	strict    bool     // for mail whose sender requires TLS
 }
 
 func (h hop) login() bool { return h.username != "" || h.external }
@@ -83,9 +84,13 @@ func (set *settings) hop(address string) hop {
 	h.sni = h.name
 	if slices.Contains(set.smarthosts, address) {
 		h.tls, h.username, h.password, h.external = set.TLS, set.Username, set.Password, len(set.tls.Certificates) > 0
+		h.pins = set.Pins
 	}
 	own := set.NextHops[address]
 	h.tls = cmp.Or(own.TLS, h.tls)
+	if len(own.Pins) > 0 {
+		h.pins = own.Pins
+	}
 	if own.Username != "" {
 		h.username, h.password = own.Username, own.Password
 	}

@@ -13,6 +13,7 @@ import (
 	"bothy/application/relay/dane"
 	"bothy/application/relay/mtasts"
 	"bothy/application/smtp"
+	"bothy/lib/pin"
 )
 
 // The further ways to secure a connection: what an exchanger's own domain demands.
@@ -117,6 +118,8 @@ func (r *Relay) tlsConfig(set *settings, h hop) *tls.Config {
 		cfg.Certificates = nil
 	}
 	switch {
+	case h.tls == tlsRequired:
+		pin.Trust(cfg, h.pins)
 	case h.tls == tlsDANE:
 		cfg.VerifyConnection = func(state tls.ConnectionState) error {
 			return dane.Verify(h.records, state.PeerCertificates, h.names, r.o.Now())

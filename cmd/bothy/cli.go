@@ -24,6 +24,7 @@ type cli struct {
 	Serve      serveCmd      `cmd:"" help:"Run the server."`
 	Try        tryCmd        `cmd:"" help:"Show what Bothy does: a provider and a site in one process, no set-up."`
 	Init       initCmd       `cmd:"" help:"Write a first configuration file."`
+	Join       joinCmd       `cmd:"" help:"Set up this site with the line that its provider has printed."`
 	Conf       confCmd       `cmd:"" name:"config" help:"Check, print and explain the configuration."`
 	Account    accountCmd    `cmd:"" help:"Who may log in, and their mailboxes."`
 	Domain     domainCmd     `cmd:"" help:"Domains whose mail this server takes."`

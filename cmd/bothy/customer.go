@@ -20,7 +20,8 @@ import (
 
 // customerCmd is about who calls for the mail of which domains.
 type customerCmd struct {
-	Add    customerAddCmd    `cmd:"" help:"Let an account call for the mail of domains; the account is made if it is not there."`
+	Add    customerAddCmd    `cmd:"" help:"Hold the mail of domains for a site, and print the line that sets the site up."`
+	Invite customerInviteCmd `cmd:"" help:"Print a new line that sets up a customer's site; older ones are good no more."`
 	List   customerListCmd   `cmd:"" help:"List customers."`
 	Show   customerShowCmd   `cmd:"" help:"Show one customer."`
 	Set    customerSetCmd    `cmd:"" help:"Change a customer's domains, or how its calls are answered."`
@@ -32,93 +33,8 @@ func (customerCmd) Help() string {
 
 Examples:
 
-    bothy customer add clinic clinic.example
+    bothy customer add clinic.example
     bothy customer list`
-}
-
-type customerAddCmd struct {
-	Name        string        `arg:"" help:"The account."`
-	Domain      []string      `arg:"" help:"Domains whose mail is held for it."`
-	MinInterval time.Duration `placeholder:"TIME" help:"Answer 450 to calls that come sooner than this after the last one (RFC 2645 §5.2.1)."`
-	EmptyTurns  bool          `help:"Where there is no mail, turn the connection all the same and say QUIT, in place of 453: for customers that take 453 for an error."`
-	Linger      time.Duration `placeholder:"TIME" help:"Keep a session that has nothing to send open this long, and push what comes; 40m suits a Bothy site."`
-	LongPoll    time.Duration `placeholder:"TIME" help:"Hold the answer to ATRN this long while there is no mail, at most 4m."`
-	KeepLarge   bool          `help:"Mail larger than the customer takes waits, in place of a notice to its sender."`
-	Budget      config.Size   `placeholder:"SIZE" help:"Send no more than this in one session; what is left waits, and a digest says what it is. A Bothy site may ask for another."`
-	Largest     config.Size   `placeholder:"SIZE" help:"Likewise for one message."`
-	ETRNHost    string        `name:"etrn-host" placeholder:"HOST:PORT" help:"Where ETRN starts delivery, for a server with an address of its own that cannot ATRN (RFC 1985)."`
-	quotaFlags
-	CRAM bool `help:"Allow CRAM-MD5, for customers such as fetchmail without TLS. The password itself must then be kept, sealed."`
-	JSON bool `help:"Print the account as JSON."`
-	passwordFlags
-}
-
-func (customerAddCmd) Help() string {
-	return `A new account needs a password, as in "bothy account add". Mail for the domains must come here: their MX records name this server. A
-domain with an address or alias here is local and cannot be held.
-
-Examples:
-
-    bothy customer add clinic clinic.example lab.clinic.example
-    bothy customer add school school.example --password-file secret --min-interval 5m`
-}
-
-func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
-	return g.withDirectory(ctx, func(d *directory.Directory) error {
-		if customer, err := d.Customer(ctx, c.Name); err == nil { // before anything is asked
-			return fmt.Errorf("customer %s is there already: give it more with `bothy customer set %[1]s --add-domain NAME`", customer.Account)
-		}
-		if err := c.possible(d); err != nil {
-			return err
-		}
-		if _, err := c.apply(new(directory.Quota)); err != nil {
-			return err
-		}
-		var password string
-		var made bool
-		_, err := d.Account(ctx, c.Name)
-		fresh := errors.Is(err, directory.ErrNotFound)
-		switch {
-		case fresh:
-			if password, made, err = c.read(ctx, c.Name, std); err == nil {
-				err = d.AddAccount(ctx, directory.Account{Name: c.Name, CRAM: c.CRAM}, password)
-			}
-		case err == nil && (c.CRAM || c.PasswordFile != ""):
-			err = fmt.Errorf("account %s is there already: change its login with `bothy account passwd` or `bothy account cram`", c.Name)
-		}
-		if err != nil {
-			return err
-		}
-		err = d.AddCustomer(ctx, directory.Customer{
-			Account: c.Name, Domains: c.Domain, MinInterval: c.MinInterval, EmptyTurns: c.EmptyTurns,
-			Linger: c.Linger, LongPoll: c.LongPoll, KeepLarge: c.KeepLarge,
-			Host: c.ETRNHost, Budget: int64(c.Budget), Largest: int64(c.Largest),
-		})
-		if err != nil {
-			if fresh {
-				err = errors.Join(err, d.RemoveAccount(ctx, c.Name))
-			}
-			return err
-		}
-		if err := c.quotaFlags.set(ctx, d, c.Name); err != nil {
-			return fmt.Errorf("the customer is there, without a quota: %w", err)
-		}
-		return told(std, c.JSON, "Holding mail for "+c.Name+": "+strings.Join(c.Domain, " "), c.Name, password, made)
-	})
-}
-
-// possible explains which domains cannot be held.
-func (c *customerAddCmd) possible(d *directory.Directory) error {
-	for _, domain := range c.Domain {
-		if account, held := d.Held(domain); held {
-			return fmt.Errorf("%s is held for customer %s already", domain, account)
-		}
-		if d.Local(domain) {
-			return fmt.Errorf("%s is local: its mail is delivered here and is not held. Remove its addresses and aliases first, "+
-				"or the domain itself: see `bothy account list`, `bothy account alias list` and `bothy domain remove`", domain)
-		}
-	}
-	return nil
 }
 
 // quotaFlags are how much may wait for a customer, and who is warned.

@@ -75,7 +75,7 @@ func golden(t *testing.T, file, got string) {
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "init", "config", "config check", "account", "account add", "account passwd", "account alias add", "account certificate", "account cram",
-		"domain", "customer add", "customer set", "customer remove", "queue", "queue list", "queue retry", "fetch", "sendmail", "completion",
+		"domain", "customer add", "customer invite", "customer set", "customer remove", "queue", "queue list", "queue retry", "fetch", "join", "sendmail", "completion",
 	} {
 		r := bothy(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != 0 || r.err != "" {
@@ -288,14 +288,14 @@ func TestAccounts(t *testing.T) {
 
 func TestCustomers(t *testing.T) {
 	inSite(t)
-	if r := bothy(t, "secret\n", "customer", "add", "lab", "lab.example", "b.lab.example", "--min-interval", "5m", "--cram"); r.code != 0 || r.out != "Holding mail for lab: lab.example b.lab.example\n" {
+	if r := bothy(t, "secret\n", "customer", "add", "--no-dns", "lab", "lab.example", "b.lab.example", "--min-interval", "5m", "--cram"); r.code != 0 || r.out != "Holding mail for lab: lab.example b.lab.example\n" {
 		t.Fatalf("add: %+v", r)
 	}
 	if r := bothy(t, "secret\n", "customer", "add", "other", "nodot"); r.code != 1 || !strings.Contains(r.err, "has no dot") {
 		t.Errorf("no dot: %+v", r)
 	}
 	r := bothy(t, "", "customer", "add", "lab", "c.lab.example")
-	if want := "bothy: customer lab is there already: give it more with `bothy customer set lab --add-domain NAME`\n"; r.code != 1 || r.err != want {
+	if want := "bothy: customer lab is there already: give it more with `bothy customer set lab --add-domain NAME`, or invite it once more with `bothy customer invite lab`\n"; r.code != 1 || r.err != want {
 		t.Errorf("twice: %+v", r)
 	}
 	if r := bothy(t, "", "account", "list"); strings.Contains(r.out, "other") {

@@ -31,6 +31,14 @@ func (f passwordFlags) read(ctx context.Context, whose string, std stdio) (passw
 	return password, false, nil
 }
 
+// given returns the password on standard input, where that is no terminal; empty: there is none.
+func (f passwordFlags) given(std stdio) (string, error) {
+	if tty, ok := std.in.(*os.File); ok && isTerminal(tty) {
+		return "", nil
+	}
+	return firstLine(std.in)
+}
+
 // known returns a password that exists: it is asked for once, and never made.
 func (f passwordFlags) known(ctx context.Context, whose string, std stdio) (string, error) {
 	return f.find(ctx, std, "Password of "+whose+": ")
