@@ -229,6 +229,7 @@ var rules = []rule{
 	{"8.1", "MAY", "it is added where From does not have the account's address, if configured", "sender-added", "Sender: keeper@light.example", becomes(home, Config{Sender: "add"}, "Sender", "From: lamp@light.example")},
 	{"8.1", "MAY", "and only there", "sender-needless", "no Sender", becomes(home, Config{Sender: "add"}, "Sender", ours)},
 	{"8.1", "MAY", "it is replaced, if configured", "sender-replaced", "Sender: keeper@light.example", becomes(home, Config{Sender: "replace"}, "Sender", "From: lamp@light.example\r\nSender: lamp@light.example")},
+	{"8.1", "MUST", "an address that could not be answered becomes no Sender", "sender-valid", "no Sender", unanswerable},
 	{"8.1", "MUST", "several authors have a Sender (RFC 5322 §3.6.2)", "sender-authors", "Sender: keeper@light.example", becomes(home, Config{}, "Sender", "From: lamp@light.example, keeper@light.example")},
 	{"8.2", "MAY", "no Date: it is added", "date-added", "Date: Fri, 02 Jan 2026 15:04:05 +0000", becomes(home, Config{}, "Date", ours)},
 	{"8.2", "MAY", "a Date of other syntax is corrected", "date-corrected", "Date: Thu, 01 Jan 2026 08:00:00 +0200", becomes(home, Config{}, "Date", ours+"\r\nDate: 2026-01-01T08:00:00+02:00")},
@@ -345,6 +346,21 @@ func origin(cfg Config) func(*testing.T, map[string]bool) string {
 		from, _, _ := strings.Cut(strings.TrimPrefix(next.body, "Received: "), "\r\n")
 		return from
 	}
+}
+
+// unanswerable is the Sender of an account that has no address, whose reverse-path is none that the DNS could have.
+func unanswerable(t *testing.T, _ map[string]bool) string {
+	var next kept
+	a := agent(home, Config{Sender: "add"}, &next)
+	a.Accounts = nil
+	env := &message.Envelope{Account: "keeper", ReversePath: message.Address{Local: "keeper", Domain: "desk.localdomain"}}
+	if err := a.Accept(t.Context(), env, strings.NewReader("From: lamp@light.example\r\n\r\nbody")); err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(next.body, "\r\nSender:") {
+		return next.body
+	}
+	return "no Sender"
 }
 
 func charset(t *testing.T, codes map[string]bool) string {
