@@ -66,6 +66,12 @@ type people struct {
 	mailboxes
 }
 
+func (p *people) Local(domain string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mailboxes.Local(domain)
+}
+
 func (p *people) Resolve(a message.Address) []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
