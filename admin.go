@@ -156,6 +156,7 @@ func (s *Site) adminUnit(cfg Config) unit {
 	s.spoolRoutes(server)
 	admin.HandleStream(server, http.MethodPost, "/v1/fetch", s.fetch)
 	s.handleLeases(server)
+	server.HandleHTTP("GET /metrics", s.metrics.Handler())
 
 	var ln net.Listener
 	return unit{

@@ -53,7 +53,7 @@ func (s *Site) border(c *composition) *smtp.Server {
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false), Offer: offer,
 		Refuse8Bit: cfg.SMTP.Refuse8Bit, AllowBareNewlines: cfg.SMTP.BareNewlines, ShowZone: cfg.SMTP.ZoneName,
 		Policy: s.quotas(cfg, odmr.Strangers{Next: policy, Known: &s.known, Held: s.directory.Held}), Accept: s.verdicts(c, s.watched(s.spool)), Limits: cfg.SMTP.Limits,
-		Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
+		Refused: s.refused("smtp"), Log: s.env.Log.With("service", "smtp"), Now: s.env.Now,
 	}
 	if cfg.Checkpoint.Border {
 		border.Checkpoints = s.checkpoints

@@ -57,7 +57,7 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 func (s *Site) composeServers(next *composition) {
 	cfg, log := next.cfg, s.env.Log
 	add := func(name, refuse string, askClient bool, serve func(context.Context, net.Conn) error) {
-		next.services[name] = server{serve: serve, refuse: refuse, tls: s.certs.server(askClient), limits: cfg.Connections}
+		next.services[name] = server{serve: serve, refuse: refuse, tls: s.certs.server(askClient), limits: cfg.Connections, count: s.metrics, service: name}
 	}
 	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
 	accept := s.watched(s.spool)
@@ -74,7 +74,7 @@ func (s *Site) composeServers(next *composition) {
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
-	submit.Policy = s.quotas(cfg, submit.Policy)
+	submit.Policy, submit.Refused = s.quotas(cfg, submit.Policy), s.refused("submission")
 	add("submission", smtpBusy, true, overSMTP(submit))
 
 	callers := s.logins(cfg, sasl.All())
@@ -210,6 +210,9 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		units["checkpoints"] = unit{stage: ground, run: s.checkpoints.Run, grace: cfg.StopGrace}
 	}
 	units["admin"] = s.adminUnit(cfg)
+	if cfg.Metrics.Listen != "" {
+		units["metrics"] = s.metricsUnit(cfg)
+	}
 	units["warnings"] = unit{stage: ground, run: s.warnCustomers, grace: cfg.StopGrace}
 	units["certificate"] = unit{stage: ground, spec: cfg.TLS, run: s.renewCertificate, grace: cfg.StopGrace}
 
@@ -226,8 +229,11 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 
 	deliverer := &mailbox.Deliverer{
 		Queue: s.spool, Store: s.boxes, Directory: s.directory, Last: s.directory.Last, Deliveries: cfg.Mailbox.Deliveries,
-		Delivered: func(account string, id message.ID) { s.event(Event{What: Delivered, ID: id, Recipient: account}) },
-		Log:       log.With("service", "mailbox"), Now: s.env.Now,
+		Settled: s.countDelivery,
+		Delivered: func(account string, id message.ID) {
+			s.event(Event{What: Delivered, ID: id, Recipient: account})
+		},
+		Log: log.With("service", "mailbox"), Now: s.env.Now,
 	}
 	collector := &drop.Collector{Dir: cfg.DropFolder(), Submit: s.submitAs, Notify: s.tellRefused, Log: log.With("service", "local")}
 	units["drop"] = unit{run: collector.Run, grace: cfg.StopGrace}
@@ -418,12 +424,14 @@ func (e *ending) Read(b []byte) (int, error) {
 }
 
 func (s *Site) sent(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply) {
+	s.count(lane, reply)
 	if reply.Positive() {
 		s.event(Event{What: Relayed, ID: id, Recipient: to.String(), Lane: lane, Text: reply.Error()})
 	}
 }
 
 func (s *Site) observeProvider(e odmr.Event) {
+	s.countCall(e)
 	switch e.What {
 	case odmr.Turned:
 		s.event(Event{What: Turned, Recipient: e.Account})

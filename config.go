@@ -52,6 +52,7 @@ type Config struct {
 	Checkpoint  checkpoint.Config     `doc:"Messages whose connection broke (RFC 1845)." reload:"restart"`
 	Notices     dsn.Config            `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config        `doc:"Mail that has arrived."`
+	Metrics     MetricsConfig         `doc:"For Prometheus."`
 	Link        link.Config           `doc:"What tells whether the uplink is up."`
 	DHCP4       dhcp4.Config          `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
 	DHCP6       dhcp6.Config          `toml:"dhcp6" doc:"For a site: addresses and prefixes for its hosts over IPv6 (RFC 9915), and where their mail is."`

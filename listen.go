@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"bothy/management/metrics"
 )
 
 // port is one address a service listens on. Which service that is, is looked up for each connection, so that a reload gives
@@ -48,6 +50,23 @@ type server struct {
 	refuse string      // the line that tells a peer above the limits to come later; CRLF included
 	tls    *tls.Config // for ports with tls set
 	limits ListenLimits
+
+	count   *metrics.Metrics // nil: nobody counts
+	service string           // as it is counted
+}
+
+// connected counts a connection until closed is called.
+func (s *server) connected() (closed func()) {
+	if s.count == nil {
+		return func() {}
+	}
+	return s.count.Connected(s.service)
+}
+
+func (s *server) turnedAway() {
+	if s.count != nil {
+		s.count.TurnedAway(s.service)
+	}
 }
 
 // ListenLimits bound the connections of one service.
@@ -82,10 +101,13 @@ func accept(ctx context.Context, ln net.Listener, lookup func() (srv server, tls
 		}
 		srv, useTLS := lookup()
 		if !open.add(conn, srv.limits) {
+			srv.turnedAway()
 			refuse(conn, srv.refuse)
 			continue
 		}
+		closed := srv.connected()
 		sessions.Go(func() {
+			defer closed()
 			defer open.remove(conn)
 			defer conn.Close()
 			answer(ctx, conn, useTLS, srv, log)

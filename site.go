@@ -26,6 +26,7 @@ import (
 	"bothy/application/smtp"
 	"bothy/application/submission"
 	"bothy/management/config"
+	"bothy/management/metrics"
 	"bothy/operational/link"
 )
 
@@ -63,7 +64,8 @@ type Site struct {
 	sessions    odmr.Sessions // of customers, over reloads
 	dhcp        addressing
 	starter     odmr.Starter
-	known       odmr.Known    // recipients of customers
+	known       odmr.Known // recipients of customers
+	metrics     *metrics.Metrics
 	warn        chan struct{} // somebody looks which customers to warn
 
 	current atomic.Pointer[composition]
@@ -142,6 +144,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	}
 	s := &Site{env: env, started: env.Now(), link: link.New("uplink"), keeper: newKeeper(env.Log), open: map[port]net.Listener{}, warn: make(chan struct{}, 1)}
 	s.dhcp.leased.By = "lease"
+	s.metrics = metrics.New(s.reading, env.Now)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

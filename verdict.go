@@ -12,7 +12,7 @@ import (
 // verdicts gives next the mail of the border with what is found out about it.
 func (s *Site) verdicts(c *composition, next smtp.Acceptor) *authres.Border {
 	return &authres.Border{
-		Hostname: c.cfg.Hostname, Config: c.cfg.Authres, DNS: c.dns, Inside: c.cfg.Route.RelayFrom, Next: next,
+		Hostname: c.cfg.Hostname, Config: c.cfg.Authres, DNS: c.dns, Inside: c.cfg.Route.RelayFrom, Next: next, Told: s.countVerdict,
 		Log: s.env.Log.With("service", "authres"), Now: s.env.Now,
 	}
 }

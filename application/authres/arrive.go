@@ -38,6 +38,8 @@ type Verdict struct {
 	DMARC      DMARC
 	Unverified bool       // as in message.Envelope
 	Refusal    smtp.Reply // zero where it is not refused
+
+	dkim bool // it is on
 }
 
 var replyHeader = smtp.Reply{Code: 554, Enhanced: [3]int{5, 6, 0}, Text: "the header is too long to be looked through"}
@@ -168,7 +170,7 @@ func (a *arrival) verdict() (v Verdict) {
 	ctx, cancel := context.WithTimeout(a.asked, a.cfg.Timeout)
 	defer cancel()
 	a.lookups.Wait()
-	v.SPF, v.DKIM = a.spf, a.dkim.results()
+	v.SPF, v.DKIM, v.dkim = a.spf, a.dkim.results(), a.cfg.DKIM != off
 	if a.cfg.DMARC != off {
 		v.DMARC = a.walker.evaluate(ctx, a.authors, v.SPF, v.DKIM)
 	}
@@ -218,6 +220,14 @@ func best(all []DKIM) Result {
 		return None
 	}
 	return all[0].Result
+}
+
+// Best is the result of all signatures: a pass, or else what leaves hope, or the first; "" where nobody looked.
+func (v *Verdict) Best() Result {
+	if v.dkim {
+		return best(v.DKIM)
+	}
+	return ""
 }
 
 // results is the verdict as it stands in the field.

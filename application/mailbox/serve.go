@@ -38,6 +38,7 @@ type Deliverer struct {
 	Last       Last                                // nil: what Directory does not know fails
 	Deliveries int                                 // most at the same time; 0: 8
 	Delivered  func(account string, id message.ID) // told of each delivery, a repeated one too; may be nil
+	Settled    func(queue.Verdict)                 // hears what became of each recipient; may be nil
 	Log        *slog.Logger                        // nil: none
 	Now        func() time.Time                    // nil: time.Now
 }
@@ -110,6 +111,12 @@ func (d *Deliverer) deliver(ctx context.Context, lease *queue.Lease) {
 	}
 	if err := lease.Settle(verdicts); err != nil { // it comes again, and changes nothing then
 		d.log().Error("delivery not settled", "id", lease.Envelope.ID, "err", err)
+		return
+	}
+	for _, v := range verdicts {
+		if d.Settled != nil {
+			d.Settled(v)
+		}
 	}
 }
 

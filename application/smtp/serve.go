@@ -222,6 +222,9 @@ func (s *Session) say(r Reply) {
 	if r.Code == 421 { // RFC 5321 §4.2.2: the server's name is the first word
 		r.Text = s.server.Hostname + " " + r.Text
 	}
+	if r.Code >= 400 && s.server.Refused != nil {
+		s.server.Refused(r)
+	}
 	s.Conn.out = r.AppendTo(s.Conn.out)
 }
 

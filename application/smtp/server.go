@@ -30,6 +30,7 @@ type Server struct {
 	Offer      Offer         // further keywords of EHLO; each binds the rest of the program
 	Ahead      bool          // lists KeywordAhead under TLS; every Server takes commands ahead
 	Limits     Limits
+	Refused    func(Reply)      // hears of every reply of 4yz and 5yz, and returns at once; may be nil
 	Log        *slog.Logger     // nil: no log
 	Now        func() time.Time // nil: time.Now
 

@@ -44,6 +44,9 @@ func Handle[Req, Resp any](s *Server, method, pattern string, f func(ctx context
 	})
 }
 
+// HandleHTTP adds a route that answers in its own way.
+func (s *Server) HandleHTTP(pattern string, h http.Handler) { s.mux.Handle(pattern, h) }
+
 // HandleStream adds a route that reports while it works: f calls send for each event, which goes out at once as a line
 // {"event": ...}; an error of f after the first event becomes a last line {"error": ...}. ctx ends when the caller goes away or the
 // server stops, and then send returns an error.

@@ -1,0 +1,183 @@
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics of one server.
+type Metrics struct {
+	registry    *prometheus.Registry
+	recipients  *prometheus.CounterVec
+	refusals    *prometheus.CounterVec
+	verdicts    *prometheus.CounterVec
+	connections *prometheus.CounterVec
+	turnedAway  *prometheus.CounterVec
+	open        *prometheus.GaugeVec
+	calls       *prometheus.CounterVec
+}
+
+// State is what is read at a scrape.
+type State struct {
+	Accepted, Syncs uint64 // since the start
+	Messages        int    // that wait
+	FreeBytes       int64  // of the spool's disk
+	Full            bool   // new mail is refused for want of room
+	Lanes           map[string]Lanes
+	LinkUp          bool
+	LinkSince       time.Time
+	Certificate     time.Time      // when it ends; zero: there is none
+	Sessions        map[string]int // of customers that call, by what they do
+	Started         time.Time
+	Version         string
+}
+
+// Lanes is what waits in all lanes of one kind.
+type Lanes struct {
+	Due, Waiting int // recipients
+	Octets       int64
+	Oldest       time.Time
+}
+
+const namespace = "bothy"
+
+// New returns metrics whose State is read by state, which must be quick.
+func New(state func() State, now func() time.Time) *Metrics {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
+	}
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		recipients: counter("recipients_total",
+			"What became of recipients: way is smarthost, mx, lan, odmr or mailbox; outcome is relayed, delivered, deferred or failed.", "way", "outcome"),
+		refusals:    counter("refusals_total", "Replies of 4yz and 5yz to SMTP clients, by service, code and status (RFC 3463).", "service", "code", "status"),
+		verdicts:    counter("verdicts_total", "Messages from outside, by what SPF, DKIM and DMARC came to.", "method", "result"),
+		connections: counter("connections_total", "Connections accepted.", "service"),
+		turnedAway:  counter("connections_refused_total", "Connections refused because there were too many.", "service"),
+		open: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "connections_open", Help: "Connections open now.",
+		}, []string{"service"}),
+		calls: counter("odmr_calls_total", "ATRN commands of customers, by outcome: turned or refused.", "outcome"),
+	}
+	m.registry.MustRegister(m.recipients, m.refusals, m.verdicts, m.connections, m.turnedAway, m.open, m.calls, &reading{state, now},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Recipient counts what became of a recipient.
+func (m *Metrics) Recipient(way, outcome string) { m.recipients.WithLabelValues(way, outcome).Inc() }
+
+// Refusal counts a reply of 4yz or 5yz.
+func (m *Metrics) Refusal(service, code, status string) {
+	m.refusals.WithLabelValues(service, code, status).Inc()
+}
+
+// Verdict counts what a method came to.
+func (m *Metrics) Verdict(method, result string) { m.verdicts.WithLabelValues(method, result).Inc() }
+
+// Call counts an ATRN.
+func (m *Metrics) Call(outcome string) { m.calls.WithLabelValues(outcome).Inc() }
+
+// Connected counts a connection; closed is to be called at its end.
+func (m *Metrics) Connected(service string) (closed func()) {
+	m.connections.WithLabelValues(service).Inc()
+	open := m.open.WithLabelValues(service)
+	open.Inc()
+	return open.Dec
+}
+
+// TurnedAway counts a connection that was one too many.
+func (m *Metrics) TurnedAway(service string) { m.turnedAway.WithLabelValues(service).Inc() }
+
+// Handler answers scrapes.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+}
+
+// maxScrapes is how many may be under way at once.
+const maxScrapes = 4
+
+// reading is the collector of a State.
+type reading struct {
+	state func() State
+	now   func() time.Time
+}
+
+func description(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+var (
+	accepted      = description("messages_accepted_total", "Messages accepted: 250 was said.")
+	syncs         = description("spool_syncs_total", "Syncs of the spool's log.")
+	messages      = description("spool_messages", "Messages that wait.")
+	freeBytes     = description("spool_free_bytes", "Bytes of the spool's disk that may still be written.")
+	full          = description("spool_full", "1 while new mail is refused for want of room.")
+	laneDue       = description("queue_due_recipients", "Recipients that may be tried now, by kind of lane.", "kind")
+	laneWaiting   = description("queue_recipients", "Recipients that wait, by kind of lane.", "kind")
+	laneOctets    = description("queue_bytes", "Bytes of what waits, by kind of lane.", "kind")
+	laneAge       = description("queue_oldest_seconds", "Age of the oldest message that waits, by kind of lane.", "kind")
+	linkUp        = description("link_up", "1 while the uplink is up.")
+	linkSince     = description("link_since_timestamp_seconds", "When the uplink came up or went down.")
+	certificate   = description("certificate_expiry_timestamp_seconds", "When the certificate ends.")
+	sessions      = description("odmr_sessions", "Customers' sessions open now, by state.", "state")
+	started       = description("start_timestamp_seconds", "When the server started.")
+	build         = description("build_info", "1; the version is in the label.", "version")
+	allOfAReading = []*prometheus.Desc{
+		accepted, syncs, messages, freeBytes, full, laneDue, laneWaiting, laneOctets, laneAge, linkUp, linkSince, certificate, sessions, started, build,
+	}
+)
+
+// Describe implements prometheus.Collector.
+func (r *reading) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range allOfAReading {
+		to <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (r *reading) Collect(to chan<- prometheus.Metric) {
+	s, now := r.state(), r.now()
+	count := func(d *prometheus.Desc, v uint64) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count(accepted, s.Accepted)
+	count(syncs, s.Syncs)
+	gauge(messages, float64(s.Messages))
+	gauge(freeBytes, float64(s.FreeBytes))
+	gauge(full, flag(s.Full))
+	for kind, l := range s.Lanes {
+		gauge(laneDue, float64(l.Due), kind)
+		gauge(laneWaiting, float64(l.Waiting), kind)
+		gauge(laneOctets, float64(l.Octets), kind)
+		if !l.Oldest.IsZero() {
+			gauge(laneAge, max(0, now.Sub(l.Oldest).Seconds()), kind)
+		}
+	}
+	gauge(linkUp, flag(s.LinkUp))
+	gauge(linkSince, seconds(s.LinkSince))
+	if !s.Certificate.IsZero() {
+		gauge(certificate, seconds(s.Certificate))
+	}
+	for state, n := range s.Sessions {
+		gauge(sessions, float64(n), state)
+	}
+	gauge(started, seconds(s.Started))
+	gauge(build, 1, s.Version)
+}
+
+func flag(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -1,0 +1,61 @@
+package metrics
+
+import (
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func scrape(t *testing.T, m *Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+func TestScrape(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	state := State{
+		Accepted: 7, Syncs: 3, Messages: 2, FreeBytes: 1 << 30, LinkUp: true, LinkSince: now.Add(-time.Minute), Certificate: now.Add(time.Hour),
+		Lanes:    map[string]Lanes{"odmr": {Due: 1, Waiting: 2, Octets: 5000, Oldest: now.Add(-90 * time.Second)}, "mx": {}},
+		Sessions: map[string]int{"lingering": 4}, Started: now.Add(-time.Hour), Version: "v1",
+	}
+	m := New(func() State { return state }, func() time.Time { return now })
+	m.Recipient("smarthost", "relayed")
+	m.Recipient("smarthost", "relayed")
+	m.Refusal("smtp", "550", "5.7.1")
+	m.Verdict("spf", "fail")
+	m.Call("turned")
+	m.TurnedAway("smtp")
+	closed := m.Connected("smtp")
+	m.Connected("smtp")
+	closed()
+	text := scrape(t, m)
+	for _, line := range []string{
+		"bothy_messages_accepted_total 7", "bothy_spool_syncs_total 3", "bothy_spool_messages 2", "bothy_spool_free_bytes 1.073741824e+09", "bothy_spool_full 0",
+		`bothy_queue_recipients{kind="odmr"} 2`, `bothy_queue_due_recipients{kind="odmr"} 1`, `bothy_queue_bytes{kind="odmr"} 5000`,
+		`bothy_queue_oldest_seconds{kind="odmr"} 90`, `bothy_queue_recipients{kind="mx"} 0`, "bothy_link_up 1", "bothy_link_since_timestamp_seconds 999940",
+		"bothy_certificate_expiry_timestamp_seconds 1.0036e+06", `bothy_odmr_sessions{state="lingering"} 4`, `bothy_build_info{version="v1"} 1`,
+		`bothy_recipients_total{outcome="relayed",way="smarthost"} 2`, `bothy_refusals_total{code="550",service="smtp",status="5.7.1"} 1`,
+		`bothy_verdicts_total{method="spf",result="fail"} 1`, `bothy_odmr_calls_total{outcome="turned"} 1`, `bothy_connections_refused_total{service="smtp"} 1`,
+		`bothy_connections_total{service="smtp"} 2`, `bothy_connections_open{service="smtp"} 1`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no %s", line)
+		}
+	}
+	if strings.Contains(text, `bothy_queue_oldest_seconds{kind="mx"}`) {
+		t.Error("an age where nothing waits")
+	}
+	state.Certificate, state.Full = time.Time{}, true
+	if text := scrape(t, m); strings.Contains(text, "bothy_certificate") || !strings.Contains(text, "bothy_spool_full 1") {
+		t.Errorf("%s", text)
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
