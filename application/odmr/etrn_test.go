@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,11 +77,12 @@ func TestEtrn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
 		x.set(func(c *directory.Customer) { c.Host = "mail.clinic.example:25" })
-		dials, refuse := 0, false
+		var dials atomic.Int32
+		var refuse atomic.Bool
 		starter := &Starter{
 			Provider: func() *Provider { return x.provider }, Directory: x.provider.Directory.(*guarded),
 			Dial: func(_ context.Context, _, address string) (net.Conn, error) {
-				if dials++; address != "mail.clinic.example:25" || refuse {
+				if dials.Add(1); address != "mail.clinic.example:25" || refuse.Load() {
 					return nil, errors.New("nobody there")
 				}
 				near, far := sim.Pipe(sim.Path{Delay: time.Second})
@@ -104,18 +106,18 @@ func TestEtrn(t *testing.T) {
 		if x.arrived("one") != 1 || x.arrived("three") != 1 || x.arrived("four") != 0 {
 			t.Errorf("%q", x.arrivals)
 		}
-		refuse = true
+		refuse.Store(true)
 		ask(250) // nobody is there: all stays
 		time.Sleep(time.Minute)
-		refuse = false
+		refuse.Store(false)
 		ask(250) // what was put off
 		time.Sleep(time.Minute)
-		if x.arrived("four") != 1 || dials != 3 {
-			t.Errorf("%q after %d calls", x.arrivals, dials)
+		if x.arrived("four") != 1 || dials.Load() != 3 {
+			t.Errorf("%q after %d calls", x.arrivals, dials.Load())
 		}
 		ask(250)
 		time.Sleep(time.Minute)
-		if dials != 3 {
+		if dials.Load() != 3 {
 			t.Error("it called for nothing")
 		}
 		x.lingering(time.Hour)
