@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,12 +35,12 @@ func TestClockIsSet(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				var offset time.Duration
+				var offset atomic.Int64
 				var told reporter
 				o := queue.Options{
 					Dir: "spool", FS: sim.NewDisk(), Router: queuetest.Router(queuetest.ByDomain), Notifier: &told, Log: slog.New(slog.DiscardHandler),
 					Config: queue.Config{SegmentSize: wal.MinSegmentSize, FreeSpace: 1},
-					Now:    func() time.Time { return time.Now().Add(offset).Round(0) }, Running: func() time.Duration { return time.Since(start) },
+					Now:    func() time.Time { return time.Now().Add(time.Duration(offset.Load())).Round(0) }, Running: func() time.Duration { return time.Since(start) },
 				}
 				var s *queue.Spool
 				var wg sync.WaitGroup
@@ -86,10 +87,10 @@ func TestClockIsSet(t *testing.T) {
 				due("test/d.example", 0)
 
 				if c.restart && c.by > 0 { // it jumps while somebody looks, and what was learnt outlives the process
-					offset = c.by
+					offset.Store(int64(c.by))
 					pass(2 * time.Minute)
 					open()
-				} else if offset = c.by; c.restart {
+				} else if offset.Store(int64(c.by)); c.restart {
 					open()
 				}
 				pass(2 * time.Minute)
