@@ -154,6 +154,8 @@ func (s *Site) adminUnit(cfg Config) unit {
 		})
 	}
 	s.spoolRoutes(server)
+	admin.Handle(server, http.MethodGet, "/v1/customers", s.customerList)
+	admin.Handle(server, http.MethodGet, "/v1/customers/{account}", s.customerShow)
 	admin.HandleStream(server, http.MethodPost, "/v1/fetch", s.fetch)
 	s.handleLeases(server)
 	server.HandleHTTP("GET /metrics", s.metrics.Handler())

@@ -5,7 +5,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/application/odmr"
 )
 
@@ -54,5 +57,34 @@ func TestAnswers(t *testing.T) {
 	}
 	if text := string(last); !strings.Contains(text, `"done":true`) || !strings.Contains(text, `"took_seconds":0.`) || !strings.Contains(text, `"outcome":"unreachable"`) {
 		t.Error(text)
+	}
+}
+
+// TestCustomerStatus: what waits for a customer is counted over its domains, and how long the oldest has.
+func TestCustomerStatus(t *testing.T) {
+	s, ctx := opened(t, Config{Hostname: "provider.example", Data: t.TempDir()}), t.Context()
+	if err := s.directory.AddAccount(ctx, directory.Account{Name: "clinic"}, "sesame"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.directory.AddCustomer(ctx, directory.Customer{Account: "clinic", Domains: []string{"clinic.example", "lab.example"}}); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now().Add(-time.Second)
+	for _, domain := range []string{"clinic.example", "lab.example", "lab.example"} {
+		env := &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: message.Address{Local: "a", Domain: domain}}}}
+		if err := s.spool.Accept(ctx, env, strings.NewReader("Subject: x\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := s.customerShow(ctx, struct{ Account string }{"clinic"})
+	if err != nil || c.Waiting != 3 || c.WaitingOctets == 0 || c.Oldest.Before(before) || c.State != odmr.StateAway || !c.LastContact.IsZero() {
+		t.Errorf("%+v, %v", c, err)
+	}
+	list, err := s.customerList(ctx, struct{}{})
+	if b, bad := json.Marshal(list); err != nil || bad != nil || !strings.Contains(string(b), `"account":"clinic","state":"away"`) || !strings.Contains(string(b), `"waiting":3,`) {
+		t.Errorf("%s, %v, %v", b, err, bad)
+	}
+	if _, err := s.customerShow(ctx, struct{ Account string }{"nobody"}); err == nil || !strings.Contains(err.Error(), "there is no customer") {
+		t.Error(err)
 	}
 }

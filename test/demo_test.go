@@ -144,7 +144,7 @@ func TestTryOnce(t *testing.T) {
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("the journeys took %v, more than 15 s", took)
 	}
-	for _, want := range []string{"on disk", "held", "called", "turned", "relayed", "delivered", "link down", "link up", "waiting in lane", "read by POP3", "Every message arrived."} {
+	for _, want := range []string{"on disk", "held", "called", "turned", "relayed", "delivered", "link down", "link up", "waiting in lane", "pushed: on the disk here", "read by POP3", "Every message arrived."} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is not shown", want)
 		}

@@ -120,6 +120,13 @@ func TestJoin(t *testing.T) {
 		return code == 0 && strings.Contains(out, "A session is open")
 	})
 
+	if out := bothy(t, "customer", "list", "--config", p.file); !strings.Contains(out, "lingering, for") {
+		t.Errorf("customer list:\n%s", out)
+	}
+	if out := bothy(t, "customer", "show", "--config", p.file, "clinic.example"); !strings.Contains(out, ", from 127.0.0.1:") || !strings.Contains(out, "from 127.0.0.1\n") {
+		t.Errorf("customer show:\n%s", out)
+	}
+
 	// Neither side has the secrets in its log.
 	for _, secret := range []string{line[1], result.Password} {
 		if strings.Contains(p.log.String(), secret) {

@@ -3,6 +3,7 @@ package odmr
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -46,6 +47,17 @@ func (s State) String() string {
 
 // MarshalText writes the state as String does.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads what MarshalText has written.
+func (s *State) UnmarshalText(text []byte) error {
+	for state := StateAway; state <= StateLingering; state++ {
+		if state.String() == string(text) {
+			*s = state
+			return nil
+		}
+	}
+	return fmt.Errorf("odmr: no state %q", text)
+}
 
 // Status is what is known of one customer's sessions.
 type Status struct {

@@ -71,42 +71,6 @@ func (f *quotaFlags) set(ctx context.Context, d *directory.Directory, name strin
 	return err
 }
 
-type customerListCmd struct {
-	JSON bool `help:"Print JSON."`
-}
-
-func (customerListCmd) Help() string {
-	return `A customer that has not called for long may be in trouble: its mail expires after queue.lifetime.
-
-Examples:
-
-    bothy customer list --json | jq -r '.[] | [.account, .last_contact] | @tsv'`
-}
-
-func (c *customerListCmd) Run(ctx context.Context, g *globals, std stdio) error {
-	return g.withDirectory(ctx, func(d *directory.Directory) error {
-		customers, err := d.Customers(ctx)
-		if err != nil {
-			return err
-		}
-		if c.JSON {
-			return printJSON(std.out, append([]directory.Customer{}, customers...)) // [] and not null
-		}
-		rows := [][]string{{"CUSTOMER", "LAST CALL", "DOMAINS"}}
-		for _, c := range customers {
-			rows = append(rows, []string{c.Account, called(c.LastContact), strings.Join(c.Domains, " ")})
-		}
-		return printTable(std.out, rows)
-	})
-}
-
-func called(last time.Time) string {
-	if last.IsZero() {
-		return "never"
-	}
-	return age(time.Since(last)) + " ago"
-}
-
 type customerShowCmd struct {
 	Name string `arg:"" help:"The account."`
 	JSON bool   `help:"Print JSON."`
@@ -124,8 +88,9 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 		if err != nil {
 			return err
 		}
+		now := g.standing(ctx, customer.Account)
 		if c.JSON {
-			return printJSON(std.out, customer)
+			return printJSON(std.out, customerNow{customer, now})
 		}
 		account, err := d.Account(ctx, c.Name)
 		if err != nil {
@@ -135,10 +100,15 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 		if customer.EmptyTurns {
 			answer = "250 and QUIT"
 		}
-		return printTable(std.out, [][]string{
+		rows := append([][]string{
 			{"account", customer.Account},
 			{"domains", strings.Join(customer.Domains, " ")},
 			{"last call", called(customer.LastContact)},
+		}, standingRows(now)...)
+		for _, i := range d.Invitations(customer.Account)[:min(1, len(d.Invitations(customer.Account)))] {
+			rows = append(rows, []string{"invitation", invitationState(i)})
+		}
+		return printTable(std.out, append(rows, [][]string{
 			{"shortest interval", age(customer.MinInterval)},
 			{"lingers", age(customer.Linger)},
 			{"long poll", age(customer.LongPoll)},
@@ -150,7 +120,7 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 			{"warned by", cmp.Or(customer.Quota.Warn.String(), "nobody")},
 			{"CRAM-MD5", fmt.Sprint(account.CRAM)},
 			{"disabled", fmt.Sprint(account.Disabled)},
-		})
+		}...))
 	})
 }
 

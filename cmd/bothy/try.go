@@ -31,8 +31,8 @@ type tryCmd struct {
 
 func (tryCmd) Help() string {
 	return `Starts a provider and a site in this process, on loopback, with a link between them that can be taken down; sends a message from the
-site outward and one from the Internet inward and shows each hop; takes the link down, shows mail waiting on both sides, brings it up
-and shows it flow. Then it keeps running, for you to send and read mail with your own programs. It listens nowhere but on 127.0.0.1, on
+site outward and one from the Internet inward, which is pushed to the site, and shows each hop; takes the link down, shows mail waiting on
+both sides, brings it up and shows it flow. Then it keeps running, for you to send and read mail with your own programs. It listens nowhere but on 127.0.0.1, on
 ports above 1024, and needs no root.`
 }
 
@@ -141,6 +141,7 @@ type customerLogin struct {
 	Account  string   `json:"account"`
 	Password string   `json:"password"`
 	Domains  []string `json:"domains"`
+	linger   time.Duration
 }
 
 func newDemo(dir string, show teller) (*demo, error) {
@@ -158,8 +159,8 @@ func newDemo(dir string, show teller) (*demo, error) {
 			{"provider", operator, newPassword()},
 		},
 		ships: []customerLogin{
-			{"clinic", newPassword(), []string{"clinic.example", "lab.clinic.example"}},
-			{"ship", newPassword(), []string{"ship.example", "crew.ship.example"}},
+			{"clinic", newPassword(), []string{"clinic.example", "lab.clinic.example"}, lingers},
+			{"ship", newPassword(), []string{"ship.example", "crew.ship.example"}, 0},
 		},
 	}, nil
 }
@@ -241,6 +242,7 @@ func (d *demo) providerConfig() config.Values {
 func (d *demo) siteConfig() config.Values {
 	return with(listenAnywhere, config.Values{
 		"hostname":        siteHost,
+		"log_level":       "error", // that its session ends with the line is shown, and no fault
 		"route.smarthost": d.mailLine.Addr(),
 		"relay.username":  d.ships[0].Account,
 		"relay.password":  d.ships[0].Password,
@@ -340,7 +342,7 @@ func (d *demo) populate(ctx context.Context, h *half) (err error) {
 			return err
 		}
 		if _, err := dir.Customer(ctx, s.Account); errors.Is(err, directory.ErrNotFound) {
-			if err := dir.AddCustomer(ctx, directory.Customer{Account: s.Account, Domains: s.Domains}); err != nil {
+			if err := dir.AddCustomer(ctx, directory.Customer{Account: s.Account, Domains: s.Domains, Linger: s.linger}); err != nil {
 				return err
 			}
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -34,7 +33,7 @@ func (d *demo) journeys(ctx context.Context) error {
 		run   func(context.Context) error
 	}{
 		{"Outward: the nurse writes to her aunt", d.outward},
-		{"Inward: the aunt answers; the provider holds it until the site calls", d.inward},
+		{"Inward: the aunt answers; the site's session is open, and what comes is pushed down it", d.inward},
 		{"The link goes down: mail waits on both sides, nothing is refused, nothing grows old", d.dark},
 	} {
 		d.show.chapter(j.title)
@@ -54,15 +53,21 @@ func (d *demo) outward(ctx context.Context) error {
 }
 
 func (d *demo) inward(ctx context.Context) error {
+	if err := d.provider.await(ctx, site.Turned, d.ships[0].Account); err != nil {
+		return err
+	}
 	if err := d.deliver(ctx, "Good to hear"); err != nil {
 		return err
 	}
-	if err := d.provider.await(ctx, site.Held, nurse); err != nil {
+	held, err := d.provider.find(ctx, site.Held, nurse)
+	if err != nil {
 		return err
 	}
-	if err := d.callNow(ctx); err != nil {
+	pushed, err := d.site.find(ctx, site.Routed, nurse)
+	if err != nil {
 		return err
 	}
+	d.show.note("site", pushed.At, fmt.Sprintf("pushed: on the disk here %d ms after the provider's 250", max(0, pushed.At.Sub(held.At).Milliseconds())))
 	return d.arrivesInside(ctx)
 }
 
@@ -165,13 +170,6 @@ func sendOne(ctx context.Context, c *smtp.Client, from, to, subject string) erro
 	return c.Quit(ctx)
 }
 
-// callNow is what `bothy fetch` does.
-func (d *demo) callNow(ctx context.Context) error {
-	client := admin.Dial(d.site.cfg.AdminSocket())
-	defer client.Close()
-	return client.Stream(ctx, "POST", "/v1/fetch", struct{}{}, func(json.RawMessage) error { return nil })
-}
-
 func (d *demo) arrivesOutside(ctx context.Context, subject string) error {
 	if err := d.outside.await(ctx, subject); err != nil {
 		return err
@@ -257,26 +255,33 @@ func (d *demo) showWaiting(ctx context.Context, h *half) error {
 	return nil
 }
 
-// await waits for a step at this half; recipient "" stands for any. Each step is found once, in whatever order they are awaited.
+// await is find for those who need no more than that it was found.
 func (h *half) await(ctx context.Context, what site.What, recipient string) error {
+	_, err := h.find(ctx, what, recipient)
+	return err
+}
+
+// find waits for a step at this half; recipient "" stands for any. Each step is found once, in whatever order they are awaited.
+func (h *half) find(ctx context.Context, what site.What, recipient string) (found site.Event, err error) {
 	timer := time.NewTimer(hopTimeout)
 	defer timer.Stop()
 	fits := func(e site.Event) bool { return e.What == what && (recipient == "" || e.Recipient == recipient) }
 	for {
 		if i := slices.IndexFunc(h.passed, fits); i >= 0 {
+			found = h.passed[i]
 			h.passed = slices.Delete(h.passed, i, i+1)
-			return nil
+			return found, nil
 		}
 		select {
 		case e := <-h.events:
 			h.passed = append(h.passed, e)
 		case err := <-h.ended:
 			h.ended <- err
-			return fmt.Errorf("the %s stopped: %w", h.name, err)
+			return found, fmt.Errorf("the %s stopped: %w", h.name, err)
 		case <-timer.C:
-			return fmt.Errorf("the %s did not get as far as \"%s\" within %v", h.name, strings.TrimSpace(string(what)+" "+recipient), hopTimeout)
+			return found, fmt.Errorf("the %s did not get as far as \"%s\" within %v", h.name, strings.TrimSpace(string(what)+" "+recipient), hopTimeout)
 		case <-ctx.Done():
-			return ctx.Err()
+			return found, ctx.Err()
 		}
 	}
 }
