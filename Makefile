@@ -7,9 +7,10 @@ export PATH := $(PATH):/usr/sbin:/sbin
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: run build test test-dhcp differential peers generate style lint bench fuzz soak clean
+.PHONY: run build test test-dhcp differential peers generate style lint bench bench-go fuzz soak clean
 
 run: build
 	$(BIN) try
@@ -46,6 +47,14 @@ lint: style
 # Side by side with peers, in one run.
 bench: build peers
 	$(GO) test -run '^TestMeasure' -bench . -benchtime 1x -timeout 30m ./bench
+
+# The hot paths alone, time and allocations, beside what they were when bench/baseline.txt was written. Times are another machine's, allocations
+# are not. `make bench-go BASELINE=1` writes it anew.
+HOT := ./application/message ./application/smtp ./application/queue ./application/relay ./lib/wal
+bench-go:
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench . -skip 'Open|Tail' -benchmem -benchtime 200ms -count 6 $(HOT) | tee bin/bench.txt
+	$(if $(BASELINE),cp bin/bench.txt bench/baseline.txt,$(GO) run $(BENCHSTAT) bench/baseline.txt bin/bench.txt)
 
 FUZZTIME ?= 20s
 fuzz:

@@ -259,37 +259,35 @@ func (s *session) lighten(client *smtp.Client) error {
 // errClosing says that the customer has announced that it closes the connection (RFC 5321 §3.8).
 var errClosing = errors.New("odmr: customer is closing the connection")
 
-// settle ends the leases of a message with what the replies mean, in their order. A recipient without a certain reply is due again
+// settle ends the leases of a message, as one, with what the replies mean, in their order. A recipient without a certain reply is due again
 // at once: sending it again may make a duplicate, which RFC 1047 prefers to a loss. retry is for those refused for now.
 func (b *batch) settle(m *leased, replies []smtp.Reply, retry time.Duration) error {
 	s := b.session
 	again := s.provider.now().Add(retry)
 	progress := slices.ContainsFunc(replies, smtp.Reply.Positive)
-	var errs []error
-	for _, lease := range m.leases {
-		verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
-		for i := range verdicts {
-			// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
-			to := &lease.Envelope.Recipients[i]
-			verdicts[i], replies = verdict(replies[0], to.Address.Domain, again), replies[1:]
-			switch v := &verdicts[i]; {
-			case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
-				v.Action = queue.Relayed
-			case progress && tooMany(v.Reply), v.Reply == smtp.NotOfTransaction && !s.apart[m.leases[0].Envelope.ID]:
-				*v = queue.Verdict{}
-			}
-		}
-		switch err := lease.Settle(verdicts); {
-		case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
-			s.log.Warn("lease lost", "id", lease.Envelope.ID, "fence", lease.Fence)
-		case err != nil:
-			lease.Release()
-			errs = append(errs, err)
-		default:
-			s.tell(lease, verdicts)
+	lease := s.provider.Queue.Join(m.leases...) // whatever the lanes: the sender is told once
+	verdicts := make([]queue.Verdict, len(lease.Envelope.Recipients))
+	for i := range verdicts {
+		// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
+		to := &lease.Envelope.Recipients[i]
+		verdicts[i] = verdict(replies[i], to.Address.Domain, again)
+		switch v := &verdicts[i]; {
+		case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
+			v.Action = queue.Relayed
+		case progress && tooMany(v.Reply), v.Reply == smtp.NotOfTransaction && !s.apart[m.leases[0].Envelope.ID]:
+			*v = queue.Verdict{}
 		}
 	}
-	return errors.Join(errs...)
+	switch err := lease.Settle(verdicts); {
+	case errors.Is(err, queue.ErrFenced): // somebody else decided meanwhile, such as the operator
+		s.log.Warn("lease lost", "id", lease.Envelope.ID, "fence", lease.Fence)
+	case err != nil:
+		lease.Release()
+		return err
+	default:
+		s.tell(lease, verdicts)
+	}
+	return nil
 }
 
 // tooMany says that the recipient would be welcome in a transaction with fewer (RFC 5321 §4.5.3.1.10).

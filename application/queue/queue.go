@@ -41,6 +41,10 @@ type Store interface {
 	// The holder names itself for the operator. A lease ends by Settle or Release, or with the process.
 	Lease(lane Lane, holder string) (*Lease, error)
 
+	// Join makes one lease of several of the same message, in their order: its recipients are then settled together, and their sender gets one
+	// notice. The leases that were joined end.
+	Join(leases ...*Lease) *Lease
+
 	// Waiting counts the recipients of a lane that are due now and those in all, in constant time.
 	Waiting(lane Lane) (due, all int)
 
@@ -110,12 +114,29 @@ func (l *Lease) Release() { l.spool.release(l) }
 
 // Config of a queue.
 type Config struct {
-	Lifetime    time.Duration `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
-	DelayNotice time.Duration `doc:"How long a message waits before its sender is told so, once, and as his NOTIFY allows; time without a link does not count (RFC 3461 §5.2.5). 0: never." default:"4h"`
-	CommitDelay time.Duration `doc:"How long a message that has arrived whole may wait for others that are arriving, so that one sync of the disk serves them all; each still gets its 250 after that sync, and one that is alone never waits. 0: nobody waits." default:"2ms" min:"0" max:"100ms" reload:"restart"`
-	FreeSpace   int64         `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments, which is what 0 means." default:"0" min:"0"`
-	SegmentSize int64         `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there. 0: a fortieth of the file system, from 4MiB to 64MiB." default:"0" min:"0" max:"1GiB" reload:"restart"`
-	InlineBody  int64         `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
+	Lifetime    time.Duration         `doc:"How long a message is tried before its sender gets it back; time without a link does not count (RFC 5321 §4.5.4.1: at least 4 to 5 days)." default:"120h" min:"1h"`
+	DelayNotice time.Duration         `doc:"How long a message waits before its sender is told so, once, and as his NOTIFY allows; time without a link does not count (RFC 3461 §5.2.5). 0: never." default:"4h"`
+	Lanes       map[string]LaneConfig `doc:"What is different for one lane (\"odmr/clinic.example\", \"mx/partner.example\") or one kind of lane (\"odmr\", \"mx\"), named as in bothy status; the lane comes before its kind." reload:"restart"`
+	CommitDelay time.Duration         `doc:"How long a message that has arrived whole may wait for others that are arriving, so that one sync of the disk serves them all; each still gets its 250 after that sync, and one that is alone never waits. 0: nobody waits." default:"2ms" min:"0" max:"100ms" reload:"restart"`
+	FreeSpace   int64                 `unit:"bytes" doc:"New mail is refused with 452 while less than this is free on the disk of the spool: what was accepted must still be settled. At least two segments, which is what 0 means." default:"0" min:"0"`
+	SegmentSize int64                 `unit:"bytes" doc:"Size of one file of the spool's log; two of them are always there. 0: a fortieth of the file system, from 4MiB to 64MiB." default:"0" min:"0" max:"1GiB" reload:"restart"`
+	InlineBody  int64                 `unit:"bytes" doc:"Message bodies up to this size stand in the log, larger ones in files of their own; also the memory that one incoming message takes." default:"128KiB" min:"4KiB" max:"1MiB" reload:"restart"`
+}
+
+// LaneConfig is what is different for one lane or one kind of lane. The zero value of each field means that nothing is.
+type LaneConfig struct {
+	Lifetime    time.Duration `doc:"As lifetime above." min:"1h"`
+	DelayNotice time.Duration `doc:"As delay_notice above; longer than the lifetime for never." min:"1m"`
+}
+
+// LifetimeOf is how long a recipient may wait in a lane: what the configuration says of the lane, else of its kind, else of all.
+func (c *Config) LifetimeOf(l Lane) time.Duration {
+	return cmp.Or(c.Lanes[string(l)].Lifetime, c.Lanes[l.Kind()].Lifetime, c.Lifetime)
+}
+
+// DelayNoticeOf is how long it may wait there before its sender is told, if usual is what holds where nothing is said of the lane or its kind.
+func (c *Config) DelayNoticeOf(l Lane, usual time.Duration) time.Duration {
+	return cmp.Or(c.Lanes[string(l)].DelayNotice, c.Lanes[l.Kind()].DelayNotice, usual)
 }
 
 // Options of a Spool. Dir and Router are required.
@@ -158,12 +179,10 @@ func (o *Options) defaults() {
 	c.FreeSpace = max(c.FreeSpace, 2*c.SegmentSize)
 	c.InlineBody = min(cmp.Or(c.InlineBody, defaultInlineBody), maxPiece/2, c.SegmentSize/4)
 	if o.Lifetime == nil {
-		lifetime := c.Lifetime
-		o.Lifetime = func(Lane) time.Duration { return lifetime }
+		o.Lifetime = o.Config.LifetimeOf
 	}
 	if o.Delay == nil {
-		delay := c.DelayNotice
-		o.Delay = func(Lane) time.Duration { return delay }
+		o.Delay = func(l Lane) time.Duration { return o.Config.DelayNoticeOf(l, o.Config.DelayNotice) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

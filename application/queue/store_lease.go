@@ -56,6 +56,32 @@ func (s *Spool) own(l *Lease, rows []*row) {
 	}
 }
 
+// Join makes one lease of several of the same message, in their order; those end. What one of them had lost is lost to the new one too.
+func (s *Spool) Join(leases ...*Lease) *Lease {
+	if len(leases) == 1 {
+		return leases[0]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := leases[0]
+	s.fence++
+	l := &Lease{Envelope: first.Envelope, Size: first.Size, Accepted: first.Accepted, Fence: s.fence, spool: s, entry: first.entry, holder: first.holder}
+	l.Envelope.Recipients = nil
+	for _, old := range leases {
+		l.Envelope.Recipients = append(l.Envelope.Recipients, old.Envelope.Recipients...)
+		l.Attempts = append(l.Attempts, old.Attempts...)
+		l.rows = append(l.rows, old.rows...)
+		if old.ended {
+			continue
+		}
+		for _, r := range old.held() {
+			r.lease = l
+		}
+		old.ended = true
+	}
+	return l
+}
+
 // fill gives a lease its envelope.
 func (s *Spool) fill(l *Lease) error {
 	r, _, err := s.load(l.entry)

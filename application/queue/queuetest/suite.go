@@ -32,6 +32,7 @@ func Run(t *testing.T, open Opener) {
 		{"body reader's error", readerError},
 		{"oldest first", oldestFirst},
 		{"fencing", fencing},
+		{"joined", joined},
 		{"deferral and flush", deferral},
 		{"failure and notice", failure},
 		{"due", due},
@@ -275,6 +276,35 @@ func oldestFirst(t *testing.T, s *suite) {
 			t.Fatalf("lease %d is not the oldest", i)
 		}
 	}
+}
+
+// joined: one session has a message in two lanes, and its sender is told once.
+func joined(t *testing.T, s *suite) {
+	s.accept(t, "x", "from@home.example", "one@x.example", "two@x.example", "three@y.example")
+	x, y := s.lease(t, "test/x.example"), s.lease(t, "test/y.example")
+	if l := s.Join(x); l != x {
+		t.Error("one lease joined is another")
+	}
+	l := s.Join(x, y)
+	if len(l.Envelope.Recipients) != 3 || l.Envelope.Recipients[2].Address.Local != "three" || len(l.Attempts) != 3 || read(t, l) != "x" {
+		t.Errorf("%+v", l.Envelope)
+	}
+	for _, old := range []*queue.Lease{x, y} {
+		old.Release()
+		if err := old.Settle(make([]queue.Verdict, len(old.Envelope.Recipients))); !errors.Is(err, queue.ErrFenced) {
+			t.Errorf("settled a lease that was joined: %v", err)
+		}
+	}
+	s.waiting(t, "test/x.example", 0, 2)
+	refused := queue.Verdict{Failed: true, Reply: smtp.Reply{Code: 550, Text: "nobody"}}
+	settle(t, l, refused, queue.Verdict{Retry: s.time().Add(time.Hour)}, refused)
+	s.waiting(t, "test/x.example", 0, 1)
+	s.waiting(t, "test/y.example", 0, 0)
+	if s.mu.Lock(); s.notices != 1 {
+		t.Errorf("%d notices", s.notices)
+	}
+	s.mu.Unlock()
+	s.waiting(t, "test/home.example", 1, 1)
 }
 
 func fencing(t *testing.T, s *suite) {
