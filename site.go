@@ -177,7 +177,9 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	s.notices = &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
 	s.spool, err = queue.Open(ctx, queue.Options{
 		Dir: cfg.SpoolDir(), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
-		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration { return cfg.Queue.DelayNoticeOf(l, delayNotice(l, cfg.Queue.DelayNotice)) }, Log: env.Log, Now: env.Now,
+		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration {
+			return cfg.Queue.DelayNoticeOf(l, delayNotice(l, cfg.Queue.DelayNotice))
+		}, Log: env.Log, Now: env.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
