@@ -80,10 +80,9 @@ func (d *disk) detach(t *testing.T) {
 	d.loop = ""
 }
 
-// fail makes every write that is not yet on its way fail with EIO, and mend lets them succeed again. What is in memory only and was to be
-// written in between is lost: the kernel tells one fsync of it and then takes it for clean.
+// fail makes every write that is not yet on its way fail with EIO. What is in memory only and was to be
+// written is lost: the kernel tells one fsync of it and then takes it for clean.
 func (d *disk) fail(t *testing.T) { d.limit(t, 4096) }
-func (d *disk) mend(t *testing.T) { d.limit(t, 0) }
 
 // limit says how many octets of the image the device has; 0: all.
 func (d *disk) limit(t *testing.T, octets uint64) {

@@ -56,7 +56,6 @@ type faraway struct {
 	arrival  *arrival
 	tls      *tls.Config
 	dials    int
-	logins   atomic.Int32
 	resumed  atomic.Int32
 	strict   bool // it hangs up on whoever speaks before its greeting
 }
