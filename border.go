@@ -47,7 +47,7 @@ func toFetch() smtp.Offer {
 func (s *Site) border(c *composition) *smtp.Server {
 	cfg := c.cfg
 	offer := everything
-	offer.Unsolicited = cfg.SMTP.NoSoliciting
+	offer.Unsolicited, offer.Tracking = cfg.SMTP.NoSoliciting, s.tracks != nil
 	policy := s.router.Border()
 	border := &smtp.Server{
 		Hostname: cfg.Hostname, Protocol: smtp.Relay, TLS: s.certs.server(false), Offer: offer,

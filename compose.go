@@ -21,6 +21,7 @@ import (
 	"bothy/application/join"
 	"bothy/application/mailbox"
 	"bothy/application/message"
+	"bothy/application/mtqp"
 	"bothy/application/odmr"
 	"bothy/application/pop3"
 	"bothy/application/queue"
@@ -70,7 +71,7 @@ func (s *Site) composeServers(next *composition) {
 	}
 	agent := submission.New(submission.Options{
 		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
-		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints,
+		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints, Tracking: s.tracks != nil,
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
@@ -95,12 +96,16 @@ func (s *Site) composeServers(next *composition) {
 		Entered: func(peer netip.Addr, account string) { s.readers.Note(peer, account, s.env.Now()) },
 	}
 	add("pop3", "-ERR [SYS/TEMP] too many connections, come back later\r\n", false, reader.Serve) // RFC 3206 §4
+	if s.tracks != nil {
+		asked := &mtqp.Server{Hostname: cfg.Hostname, TLS: s.certs.server(false), Record: s.tracks, Log: log.With("service", "mtqp"), Now: s.env.Now}
+		add("mtqp", "-TEMP/MTQP/unavailable too many connections, come back later\r\n", false, asked.Serve)
+	}
 
 	ours := cfg.Submission // people of this machine: their names are completed, and they may send in any
 	ours.Complete, ours.Postmaster, ours.Networks, ours.POPWindow = true, false, nil, 0
 	trusting := submission.New(submission.Options{
 		Config: ours, Hostname: cfg.Hostname, Directory: submission.Anyone{}, Names: s.directory, Users: isUser,
-		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
+		Next: accept, Tracking: s.tracks != nil, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
 	})
 	local := trusting.Server(nil, nil)
 	local.Identify = localUser
@@ -206,6 +211,9 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	// The spool's timers, the admin socket and the follower of link events stay as long as the site.
 	units["spool"] = unit{stage: ground, run: s.spool.Run, grace: cfg.StopGrace}
 	units["link events"] = unit{stage: ground, run: s.followLink, grace: cfg.StopGrace}
+	if s.tracks != nil {
+		units["tracks"] = unit{stage: ground, run: s.tracks.Run, grace: cfg.StopGrace}
+	}
 	if s.checkpoints != nil {
 		units["checkpoints"] = unit{stage: ground, run: s.checkpoints.Run, grace: cfg.StopGrace}
 	}

@@ -16,6 +16,7 @@ import (
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
 	"bothy/application/message"
+	"bothy/application/mtqp"
 	"bothy/application/odmr"
 	"bothy/application/pop3"
 	"bothy/application/queue"
@@ -49,6 +50,7 @@ type Config struct {
 	Relay       relay.Config          `doc:"How mail leaves."`
 	Authres     authres.Config        `doc:"Whether mail from outside is what it says it is: SPF, DKIM, DMARC (RFC 8601)."`
 	Queue       queue.Config          `doc:"Mail that waits." reload:"restart"`
+	MTQP        mtqp.Config           `toml:"mtqp" doc:"What became of a message, for who sent it (RFC 3885, 3887)." reload:"restart"`
 	Checkpoint  checkpoint.Config     `doc:"Messages whose connection broke (RFC 1845)." reload:"restart"`
 	Notices     dsn.Config            `doc:"What senders are told." reload:"restart"`
 	Mailbox     mailbox.Config        `doc:"Mail that has arrived."`
@@ -182,6 +184,7 @@ func (cfg *Config) listens() []listening {
 		{"odmr.listen", "odmr", false, cfg.ODMR.Listen},
 		{"odmr.listen_tls", "odmr", true, cfg.ODMR.ListenTLS},
 		{"pop3.listen", "pop3", false, cfg.POP3.Listen},
+		{"mtqp.listen", "mtqp", false, cfg.MTQP.Listen},
 		{"pop3.listen_tls", "pop3", true, cfg.POP3.ListenTLS},
 	}
 }

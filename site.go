@@ -18,6 +18,7 @@ import (
 	"bothy/application/drop"
 	"bothy/application/dsn"
 	"bothy/application/mailbox"
+	"bothy/application/mtqp"
 	"bothy/application/odmr"
 	"bothy/application/queue"
 	"bothy/application/relay"
@@ -52,6 +53,7 @@ type Site struct {
 	boxes       *mailbox.Store
 	spool       *queue.Spool
 	checkpoints *checkpoint.Store // nil: not offered
+	tracks      *mtqp.Record      // nil: not offered
 	router      *route.Router
 	link        *link.Link
 	certs       certificates
@@ -175,8 +177,12 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 		return nil, fmt.Errorf("mailboxes: %w", err)
 	}
 	s.notices = &dsn.Composer{Hostname: cfg.Hostname, Config: cfg.Notices}
+	track, err := s.openTracks(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
 	s.spool, err = queue.Open(ctx, queue.Options{
-		Dir: cfg.SpoolDir(), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
+		Track: track, Dir: cfg.SpoolDir(), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
 		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration {
 			return cfg.Queue.DelayNoticeOf(l, delayNotice(l, cfg.Queue.DelayNotice))
 		}, Log: env.Log, Now: env.Now,
@@ -207,6 +213,9 @@ func (s *Site) close() error {
 	errs = append(errs, s.closeAddressing())
 	if s.spool != nil {
 		errs = append(errs, s.spool.Close())
+	}
+	if s.tracks != nil {
+		errs = append(errs, s.tracks.Close())
 	}
 	if s.boxes != nil {
 		errs = append(errs, s.boxes.Close())

@@ -271,6 +271,7 @@ func (b *batch) settle(m *leased, replies []smtp.Reply, retry time.Duration) err
 		// The domain stands for its server in the notice to the sender: where the customer calls from is not the sender's business.
 		to := &lease.Envelope.Recipients[i]
 		verdicts[i] = verdict(replies[i], to.Address.Domain, again)
+		_, verdicts[i].Tracks = b.client.Has("MTRK")
 		switch v := &verdicts[i]; {
 		case v.Done && b.client.OwesRelayed(&lease.Envelope, to):
 			v.Action = queue.Relayed

@@ -92,6 +92,7 @@ type Verdict struct {
 	Reply  smtp.Reply // what was answered; kept for the operator when deferred
 	Remote string     // who answered
 	Retry  time.Time  // neither Done nor Failed: when to try again; zero means at once
+	Tracks bool       // a Done one was handed to a server that can be asked what became of it (RFC 3885)
 	held   bool       // neither Done nor Failed: kept until an operator releases it
 }
 
@@ -146,7 +147,10 @@ type Options struct {
 	Router   Router
 	Notifier Notifier // nil: failures are forgotten without a notice
 	// Keep reports what fails with nobody to be told: it is held for an operator, not forgotten (RFC 5321 §6.1). nil: nothing.
-	Keep     func(*message.Envelope, *message.Recipient) bool
+	Keep func(*message.Envelope, *message.Recipient) bool
+	// Track hears of each message that somebody may ask about when it is accepted, with no outcomes, and of all that becomes of its recipients,
+	// before it is on disk (RFC 3885). nil: nobody does.
+	Track    func(env *message.Envelope, outcomes []Outcome, now time.Time)
 	Lifetime func(Lane) time.Duration // how long a recipient may wait on its lane's clock; then it fails with 5.4.7. nil: Config.Lifetime
 	Delay    func(Lane) time.Duration // how long it may wait there before its sender is told; 0 for never. nil: Config.DelayNotice
 	Log      *slog.Logger             // nil: silent

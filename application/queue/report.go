@@ -41,9 +41,12 @@ const (
 	Expanded                // passed on to the several addresses behind an alias (RFC 3461 §5.2.7.3)
 	Relayed                 // handed to a server that sends no notices of success (RFC 3461 §5.2.2)
 	Delivered               // in the mailbox, or with a mailing list
+
+	// Transferred is RFC 3886 §3.3.3: handed to a server that can be asked in turn. No notice tells of it.
+	Transferred
 )
 
-var actions = [...]string{GivenUp: "failed", Delayed: "delayed", Expanded: "expanded", Relayed: "relayed", Delivered: "delivered"}
+var actions = [...]string{GivenUp: "failed", Delayed: "delayed", Expanded: "expanded", Relayed: "relayed", Delivered: "delivered", Transferred: "transferred"}
 
 // String writes the value of the Action field.
 func (a Action) String() string {

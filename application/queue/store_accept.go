@@ -41,6 +41,9 @@ func (s *Spool) Accept(ctx context.Context, env *message.Envelope, body io.Reade
 	}
 	r.Envelope = *env // a verdict on the text is known only at its end
 	r.size += int64(len(env.Trace))
+	if s.o.Track != nil && env.Tracking.Certifier != "" {
+		s.o.Track(env, nil, now)
+	}
 	b.head = append(r.appendTo(b.head[:0]), env.Trace...)
 	p, err := coming.Append(b.head, b.body)
 	if err == nil {

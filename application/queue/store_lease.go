@@ -249,6 +249,7 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 			outcomes = append(outcomes, o)
 		}
 	}
+	s.track(l, v)
 	s.mu.Lock()
 	held := !l.ended && !s.closed && len(l.held()) > 0
 	l.ended = true
@@ -267,6 +268,33 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	p, err := s.save(appendUpdate(nil, s.changes(l, v), nil))
 	s.apply(l, v, p)
 	return err
+}
+
+// track tells of what becomes of the recipients of a message that somebody may ask about.
+func (s *Spool) track(l *Lease, v []Verdict) {
+	if s.o.Track == nil || l.Envelope.Tracking.Certifier == "" {
+		return
+	}
+	var outcomes []Outcome
+	for i := range v {
+		o := Outcome{Action: Delayed, Recipient: l.Envelope.Recipients[i], Reply: v[i].Reply, Remote: v[i].Remote}
+		switch {
+		case v[i].Failed:
+			o.Action = GivenUp
+		case v[i].Done && v[i].Tracks:
+			o.Action = Transferred
+		case v[i].Done && v[i].Action != 0:
+			o.Action = v[i].Action
+		case v[i].Done && l.rows[i].lane.name.Kind() == "mailbox":
+			o.Action = Delivered
+		case v[i].Done:
+			o.Action = Relayed
+		case v[i].Reply.Code == 0:
+			continue // nothing is known
+		}
+		outcomes = append(outcomes, o)
+	}
+	s.o.Track(&l.Envelope, outcomes, s.o.Now())
 }
 
 // keep has held what may not fail.

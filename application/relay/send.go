@@ -54,6 +54,7 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 			retry:     r.retry(w.lane, lease.Attempts[i]+1, jitter),
 			remote:    s.remote,
 		})
+		_, verdicts[i].Tracks = s.client.Has("MTRK")
 		if verdicts[i].Done && s.client.OwesRelayed(&lease.Envelope, &lease.Envelope.Recipients[i]) {
 			verdicts[i].Action = queue.Relayed
 		}

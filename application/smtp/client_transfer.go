@@ -90,6 +90,9 @@ func (t *transfer) appendMail(b []byte) []byte {
 	if env.Solicit != "" && c.has("NO-SOLICITING") { // RFC 3865 §2.3
 		b = append(append(b, " SOLICIT="...), env.Solicit...)
 	}
+	if c.has("MTRK") && t.dsn && env.EnvelopeID != "" { // RFC 3885 §3.3
+		b = appendTracking(b, env.Tracking, time.Now())
+	}
 	if t.transid != "" { // RFC 1845 §3
 		b = append(append(b, " TRANSID="...), t.transid...)
 	}

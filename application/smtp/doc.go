@@ -15,6 +15,7 @@
 //	RFC 3461  DSN                           parameters at both ends; notices are package dsn's
 //	RFC 3848  transmission types            in the Received field
 //	RFC 3865  NO-SOLICITING                 all; the client passes SOLICIT= on
+//	RFC 3885  MTRK                          parameters at both ends; who keeps track is package mtqp's
 //	RFC 4865  FUTURERELEASE                 parameters at the server; the client asks nobody to hold what it sends
 //	RFC 4954  AUTH                          all; the mechanisms are package sasl's
 //	RFC 6152  8BITMIME                      all; the client does not convert to 7 bits, it refuses

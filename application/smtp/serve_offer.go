@@ -16,6 +16,8 @@ type Offer struct {
 	DSN bool
 	// BinaryMIME is RFC 3030 §3: Envelope.Body may be BodyBinary, whose text has no lines: lone CRs and LFs, and NULs.
 	BinaryMIME bool
+	// Tracking is RFC 3885, with DSN: Envelope.Tracking. What became of the message can be asked for until then (RFC 3887).
+	Tracking bool
 	// Limits lists LIMITS with what Limits says (RFC 9422 §4). It concerns nobody but this package.
 	Limits bool
 	// RequireTLS is RFC 8689: Envelope.RequireTLS. It is listed under TLS only.
@@ -113,6 +115,9 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		if len(offer.Unsolicited) > 0 {
 			b.WriteString(" " + strings.Join(offer.Unsolicited, ","))
 		}
+	}
+	if offersTracking(s) { // RFC 3885 §2
+		b.WriteString("\nMTRK")
 	}
 	if offersCheckpoint(s) { // RFC 1845 §2
 		b.WriteString("\nCHECKPOINT\nXCHECKPOINT " + strconv.Itoa(checkpoint.LeastKept))

@@ -30,6 +30,7 @@ var mailParameters = []keyword{
 	{"HOLDFOR", offersRelease, takeHoldFor},       // RFC 4865 §3
 	{"HOLDUNTIL", offersRelease, takeHoldUntil},   // RFC 4865 §3
 	{"TRANSID", offersCheckpoint, takeTransID},    // RFC 1845 §2
+	{"MTRK", offersTracking, takeTracking},        // RFC 3885 §3.1
 	{KeywordDeflate, offersDeflate, takeDeflate},
 }
 
@@ -242,6 +243,9 @@ func takeHoldUntil(s *Session, env *message.Envelope, _ *message.Recipient, p pa
 func (s *Session) consistent(env *message.Envelope) Reply {
 	if by := env.DeliverBy.At; !by.IsZero() && env.HoldUntil.After(by) { // RFC 4865 §5.2.2
 		return Reply{501, [3]int{5, 5, 4}, "to be held longer than there is time to deliver it"}
+	}
+	if local, host, ok := strings.Cut(env.EnvelopeID, "@"); env.Tracking.Certifier != "" && (!ok || local == "" || host == "") { // RFC 3885 §3.2
+		return Reply{501, [3]int{5, 5, 4}, "MTRK wants ENVID=local@host"}
 	}
 	return Reply{}
 }

@@ -364,7 +364,7 @@ func TestServerTranscripts(t *testing.T) {
 
 // everything is an Offer of all there is.
 var everything = Offer{
-	DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: true, PriorityPolicy: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
+	Tracking: true, DSN: true, BinaryMIME: true, Limits: true, RequireTLS: true, Priority: true, PriorityPolicy: "MIXER", DeliverBy: 30 * time.Second, FutureRelease: 24 * time.Hour,
 }
 
 // names is what VRFY and EXPN find.

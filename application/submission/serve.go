@@ -76,6 +76,9 @@ type Options struct {
 	// Checkpoints keeps what came of messages whose connection broke (RFC 1845), where Next keeps their transactions. Nil: nobody does.
 	Checkpoints *checkpoint.Store
 
+	// Tracking offers MTRK (RFC 3885), where Next tells who keeps track.
+	Tracking bool
+
 	Faults *Faults // nil: counted for this Agent alone
 	Usage  *Usage  // nil: counted for this Agent alone
 	Log    *slog.Logger
@@ -133,7 +136,7 @@ const (
 // Server returns the server that the Agent stands behind. certificates, which may be nil, are for STARTTLS; auth says who somebody is.
 func (a *Agent) Server(certificates *tls.Config, auth smtp.Authenticator) *smtp.Server {
 	offer := smtp.Offer{ // RFC 6409 §7
-		Limits: true, DSN: true, NoSoliciting: true, Unsolicited: a.Config.Unsolicited, RequireTLS: true,
+		Limits: true, DSN: true, NoSoliciting: true, Unsolicited: a.Config.Unsolicited, RequireTLS: true, Tracking: a.Tracking,
 		FutureRelease: maxHold, DeliverBy: shortestDeadline, Priority: true, BinaryMIME: true,
 	}
 	return &smtp.Server{

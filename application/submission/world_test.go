@@ -72,8 +72,8 @@ func with(r directory.Rights) *house {
 // agent is an Agent in a house; its clock stands still.
 func agent(h *house, cfg Config, next smtp.Acceptor) *Agent {
 	return New(Options{
-		Checkpoints: checkpoints(),
-		Config:      cfg, Hostname: "mail.light.example", Directory: h, Names: h, Permissions: h, Accounts: h, Next: next,
+		Checkpoints: checkpoints(), Tracking: true,
+		Config: cfg, Hostname: "mail.light.example", Directory: h, Names: h, Permissions: h, Accounts: h, Next: next,
 		Now: func() time.Time { return now },
 		Canonical: func(_ context.Context, domain string) string {
 			if machine, ok := strings.CutPrefix(domain, "www."); ok {

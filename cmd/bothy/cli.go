@@ -36,6 +36,7 @@ type cli struct {
 	Fetch      fetchCmd      `cmd:"" help:"Call the provider for mail now."`
 	Status     statusCmd     `cmd:"" help:"How the running server is."`
 	Faults     faultsCmd     `cmd:"" help:"What people's mail programs do wrong."`
+	Track      trackCmd      `cmd:"" help:"Ask what became of a message."`
 	Sendmail   sendmailCmd   `cmd:"" help:"Send a message from standard input, as other sendmail commands do."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

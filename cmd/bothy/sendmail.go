@@ -38,6 +38,7 @@ is this command; mailq and newaliases are -bp and -bi.
     -N EVENTS   delivery notices: never, or some of success,failure,delay (RFC 3461 §4.1)
     -R TYPE     return full or hdrs (RFC 3461 §4.3)
     -V ID       envelope id (RFC 3461 §4.4)
+    --track     print the command that asks what became of it (RFC 3885), on standard error
     -bs         speak SMTP on standard input and output
     -bp         list the queue
     -bi         nothing: aliases need no building
@@ -112,6 +113,9 @@ func (c *sendmailCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		return err
 	}
 	defer outgoing.Close()
+	if o.track {
+		outgoing.track(cfg.Hostname, time.Now(), std.err)
+	}
 	conn, err := dial()
 	if errors.Is(err, errDown) {
 		return outgoing.leave(cfg.DropFolder(), std, err)

@@ -30,6 +30,9 @@ func submitFar(ctx context.Context, o sendmailOptions, std stdio) error {
 		return err
 	}
 	defer outgoing.Close()
+	if o.track {
+		outgoing.track(sender.Hostname, time.Now(), std.err)
+	}
 	open := func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(outgoing, 0, outgoing.size)), nil
 	}
@@ -38,6 +41,9 @@ func submitFar(ctx context.Context, o sendmailOptions, std stdio) error {
 		if err := printJSON(std.out, farOutcome(outgoing, replies, err)); err != nil {
 			return err
 		}
+	}
+	if reply := (smtp.Reply{}); errors.As(err, &reply) && reply.Permanent() { // of the login, for one
+		return exit{refusalCode(reply), fmt.Errorf("the server: %w", err)}
 	}
 	return outgoing.judge(replies, err)
 }

@@ -26,6 +26,7 @@ type sendmailOptions struct {
 	server       string // --server
 	passwordFile string // --password-file
 	json         bool   // --json
+	track        bool   // --track
 }
 
 // valued are the flags that take a value, in the same argument or the next.
@@ -112,14 +113,18 @@ func (o *sendmailOptions) set(flag byte, value string) error {
 // setLong takes a flag of ours and returns the arguments behind it.
 func (o *sendmailOptions) setLong(flag string, args []string) ([]string, error) {
 	name, value, given := strings.Cut(flag, "=")
-	if name == "json" && !given {
+	switch {
+	case name == "json" && !given:
 		o.json = true
+		return args, nil
+	case name == "track" && !given:
+		o.track = true
 		return args, nil
 	}
 	target, known := map[string]*string{"server": &o.server, "password-file": &o.passwordFile}[name]
 	switch {
 	case !known:
-		return args, fmt.Errorf("--%s is not known: --server, --password-file and --json are", flag)
+		return args, fmt.Errorf("--%s is not known: --server, --password-file, --track and --json are", flag)
 	case given:
 	case len(args) == 0:
 		return args, fmt.Errorf("--%s needs a value", name)
