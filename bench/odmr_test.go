@@ -97,6 +97,69 @@ func BenchmarkODMRThinLink(b *testing.B) {
 	b.ReportMetric(each[1]/each[0], "xPlain")
 }
 
+// BenchmarkODMRRoundTrips counts the round trips from dialing to the first octet of mail, on a link of 600 ms: of the first call, and of one to a
+// provider that is remembered.
+func BenchmarkODMRRoundTrips(b *testing.B) {
+	const rtt = 2 * thinDelay
+	fmt.Printf("\n%-34s %12s %12s\n", "round trips to the first mail", "first call", "remembered")
+	for _, external := range []bool{false, true} {
+		h := newHolder(b)
+		cert, roots := selfSigned(b)
+		h.provider.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert}
+		h.customers["clinic"] = directory.Customer{Account: "clinic", Domains: []string{"clinic.example"}}
+		var arrived time.Time
+		site := openSpool(b, "mailbox")
+		customer := newCustomer("localhost:366", acceptor(func(ctx context.Context, env *message.Envelope, body io.Reader) error {
+			first := make([]byte, 1)
+			_, err := io.ReadFull(body, first)
+			arrived = time.Now()
+			return errors.Join(err, site.Accept(ctx, env, io.MultiReader(bytes.NewReader(first), body)))
+		}))
+		customer.Config.TLS, customer.TLS = "implicit", &tls.Config{RootCAs: roots}
+		name := "SCRAM"
+		if external {
+			name, customer.Config.Username, customer.Config.Password, customer.TLS.Certificates = "EXTERNAL", "", "", []tls.Certificate{cert}
+		}
+		customer.Dial = func(context.Context, string, string) (net.Conn, error) {
+			time.Sleep(rtt) // SYN, SYN-ACK
+			near, far := sim.Pipe(sim.Path{Delay: rtt / 2})
+			h.serving.Go(func() { _ = h.provider.Serve(context.Background(), tls.Server(far, h.provider.TLS)) })
+			return near, nil
+		}
+		var trips [2]float64
+		for i := range trips {
+			h.accept(b, "nurse@clinic.example", 200)
+			began := time.Now()
+			call(b, customer)
+			trips[i] = float64(arrived.Sub(began)) / float64(rtt)
+		}
+		h.wait()
+		fmt.Printf("%-34s %12.2f %12.2f\n", name+", TLS from the first octet", trips[0], trips[1])
+		b.ReportMetric(trips[1], name+"-RTT")
+	}
+}
+
+// selfSigned is a certificate for localhost.
+func selfSigned(b *testing.B) (tls.Certificate, *x509.CertPool) {
+	b.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		b.Fatal(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		b.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
+}
+
 // BenchmarkODMRPush measures from the provider's 250 to the site's, for a site that lingers.
 func BenchmarkODMRPush(b *testing.B) {
 	fmt.Printf("\n%-34s %9s %12s %12s %12s\n", "push to a lingering site", "messages", "p50", "p99", "max")
@@ -445,9 +508,7 @@ func (a accounts) Verifier(_ context.Context, username string) (sasl.Verifier, e
 	return v, nil
 }
 
-func (accounts) Certificate(context.Context, *x509.Certificate) (string, error) {
-	return "", sasl.ErrCredentials
-}
+func (accounts) Certificate(context.Context, *x509.Certificate) (string, error) { return "clinic", nil }
 
 type acceptor func(context.Context, *message.Envelope, io.Reader) error
 
