@@ -34,6 +34,7 @@ type Customer struct {
 	TLS        *tls.Config                                                          // what to start from, with our certificate if we have one; may be nil
 	Accept     smtp.Acceptor                                                        // our own queue
 	Offer      smtp.Offer                                                           // what the turned session offers the provider
+	Handed     func(domain string) bool                                             // whose mail another server here takes; nil: nobody's
 	Recipients Recipients                                                           // nil: any recipient in Config.Domains is taken
 	Names      func(domain string) (locals []string)                                // everybody whom Recipients knows there; nil: the provider is not told
 	// Checkpoints keeps what came of a message whose connection broke (RFC 1845), where Accept keeps its transaction; nil: nobody does.

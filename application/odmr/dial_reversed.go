@@ -19,12 +19,15 @@ func (k *call) receive(ctx context.Context, conn *smtp.Conn) error {
 	server := &smtp.Server{
 		Hostname: k.customer.Hostname, Protocol: smtp.Relay,
 		Offer:  offer,
-		Policy: gate{k.report.Domains, k.customer.Recipients, k.begun}, Accept: k,
+		Policy: gate{k.report.Domains, k.customer.Recipients, k.customer.Handed, k.begun}, Accept: k, Via: ViaODMR,
 		Extensions: k.wishes(), Limits: k.cfg.Limits, Log: k.customer.Log, Now: k.customer.Now, Arrived: k.arrived,
 		Checkpoints: k.customer.Checkpoints, PeerName: "provider " + k.cfg.Provider + " " + k.cfg.Username,
 	}
 	return server.Serve(ctx, conn)
 }
+
+// ViaODMR is what the Received field of a message says that came over a turned connection (RFC 5321 §4.4, the VIA clause).
+const ViaODMR = "ODMR"
 
 // wishes are the keywords in which a site of ours tells its provider what it wants; another provider takes no notice.
 func (k *call) wishes() (keywords []smtp.Extension) {
@@ -122,7 +125,8 @@ func (m *meter) Read(b []byte) (int, error) {
 type gate struct {
 	domains    []string // what we asked for; none: all that are local here
 	recipients Recipients
-	begun      func() // hears of each message
+	handed     func(domain string) bool // to another server here, which knows its recipients; nil: none is
+	begun      func()                   // hears of each message
 }
 
 var (
@@ -142,11 +146,14 @@ func (g gate) Mail(context.Context, *smtp.Session, *message.Envelope) error {
 func (g gate) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
 	a, _ := to.Address.ASCII() // domains are compared as A-labels
 	local := g.recipients != nil && g.recipients.Local(a.Domain)
+	handed := g.handed != nil && !local && g.handed(a.Domain)
 	switch {
 	case a.Domain == "": // RFC 5321 §4.5.1: <Postmaster> is always served
 		return nil
-	case len(g.domains) > 0 && !slices.Contains(g.domains, a.Domain), len(g.domains) == 0 && !local:
+	case len(g.domains) > 0 && !slices.Contains(g.domains, a.Domain), len(g.domains) == 0 && !local && !handed:
 		return replyRelay
+	case handed:
+		return nil
 	case g.recipients != nil && !local: // taken, it would only go back to the provider
 		return replyEmpty
 	case local && !strings.EqualFold(a.Local, "postmaster") && len(g.recipients.Resolve(to.Address)) == 0: // RFC 5321 §4.5.1

@@ -86,7 +86,7 @@ func TestEtrn(t *testing.T) {
 					return nil, errors.New("nobody there")
 				}
 				near, far := sim.Pipe(sim.Path{Delay: time.Second})
-				host := &smtp.Server{Hostname: "clinic.example", TLS: serverTLS(), Accept: x, Policy: gate{nil, mine, func() {}}}
+				host := &smtp.Server{Hostname: "clinic.example", TLS: serverTLS(), Accept: x, Policy: gate{nil, mine, nil, func() {}}}
 				go func() { _ = host.Serve(context.Background(), smtp.NewConn(near)); near.Close() }()
 				return far, nil
 			},

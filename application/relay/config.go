@@ -52,11 +52,15 @@ type NextHop struct {
 	Username    string        `doc:"Name to log in with."`
 	Password    string        `doc:"Password for it." secret:"true"`
 	Pins        []string      `doc:"As pins above." max:"10"`
+	Protocol    string        `doc:"What it speaks: \"lmtp\" is for servers that put mail into mailboxes (RFC 2033); not on port 25." default:"smtp" oneof:"smtp lmtp"`
 	TLS         string        `doc:"As tls above. For a domain it takes the place of what its TLSA records or MTA-STS policy demand; \"required\" means that the certificate must name the exchanger." oneof:"required opportunistic none"`
 	Connections int           `doc:"Most connections." min:"1"`
 	FirstRetry  time.Duration `doc:"Wait after the first failed attempt." min:"10s"`
 	LastRetry   time.Duration `doc:"Longest wait between attempts." min:"1m"`
 }
+
+// protocolLMTP is what a next hop speaks that does not speak SMTP.
+const protocolLMTP = "lmtp"
 
 // How a connection is secured.
 const (
@@ -97,6 +101,9 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 			if _, err := pin.Parse(p); err != nil {
 				report(key+"pins", err)
 			}
+		}
+		if _, port, _ := net.SplitHostPort(name); hop.Protocol == protocolLMTP && (port == "" || port == "25") { // RFC 2033 §5
+			report(key+"protocol", errors.New("LMTP is for a server named as host:port, and not for port 25"))
 		}
 		if first, last := cfg.retries(name); last < first {
 			report(key+"last_retry", errors.New("shorter than first_retry"))

@@ -35,7 +35,8 @@ type hop struct {
 	password  string
 	external  bool     // show it our certificate
 	pins      []string // of its key; none: its name is to be proved
-	strict    bool     // for mail whose sender requires TLS
+	lmtp      bool
+	strict    bool // for mail whose sender requires TLS
 }
 
 func (h hop) login() bool { return h.username != "" || h.external }
@@ -46,13 +47,14 @@ type session struct {
 	conn   *smtp.Conn
 	remote string
 	limits limits
-	known  bool      // we have logged in
-	strict bool      // fit for mail whose sender requires TLS (RFC 8689 §4.2.1)
-	loose  bool      // fit for mail whose sender does not mind alone (RFC 8689 §4.1)
-	spent  bool      // it takes no more recipients
-	sent   int       // transactions
-	second bool      // a server preferred to this one could not be used
-	opened time.Time // when
+	known  bool        // we have logged in
+	strict bool        // fit for mail whose sender requires TLS (RFC 8689 §4.2.1)
+	loose  bool        // fit for mail whose sender does not mind alone (RFC 8689 §4.1)
+	spent  bool        // it takes no more recipients
+	sent   int         // transactions
+	second bool        // a server preferred to this one could not be used
+	opened time.Time   // when
+	origin smtp.Origin // who the server was told is behind the transactions
 }
 
 // full reports whether the server takes no further transaction in this session (RFC 9422 §4.1).
@@ -87,6 +89,7 @@ func (set *settings) hop(address string) hop {
 		h.pins = set.Pins
 	}
 	own := set.NextHops[address]
+	h.lmtp = own.Protocol == protocolLMTP
 	h.tls = cmp.Or(own.TLS, h.tls)
 	if len(own.Pins) > 0 {
 		h.pins = own.Pins
@@ -164,6 +167,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 		Greeting: set.CommandTimeout, Mail: set.CommandTimeout, Rcpt: set.CommandTimeout, DataInit: set.CommandTimeout, Command: set.CommandTimeout,
 		DataBlock: set.DataTimeout, DataDone: set.DoneTimeout,
 	})
+	s.client.LMTP = h.lmtp
 	if err := s.client.Greet(ctx); errors.Is(err, os.ErrDeadlineExceeded) { // RFC 5321 §4.5.3.2.1: not the same as no connection
 		f := later(4, 2, "%s took the connection and did not greet within %v", h.name, set.CommandTimeout)
 		f.silent = true

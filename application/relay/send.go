@@ -17,6 +17,7 @@ import (
 func (w *worker) send(hard context.Context, lease *queue.Lease) {
 	r, s := w.relay, w.session
 	flaps, reused := r.flapsOf(w.lane), s.sent > 0
+	w.introduce(hard, lease)
 	replies, err := r.transfer(hard, s, lease)
 	answered := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 && reply.Code != closing })
 	over := err != nil || slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code == closing })

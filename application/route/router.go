@@ -188,6 +188,12 @@ func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	return queue.Lane("mx/" + domain)
 }
 
+// Handed reports whether mail for domain goes to another server on this side of the uplink (Config.LAN).
+func (r *Router) Handed(domain string) bool {
+	lane, ok := r.routes.Load().hop(domain)
+	return ok && lane.Kind() == "lan" && !r.local(domain)
+}
+
 // local reports whether mail for domain ends here. This server's own name is ours whoever has an account: a notice to our own
 // postmaster must not leave (RFC 5321 §6.1). Held for a customer, it is the customer's.
 func (r *Router) local(domain string) bool {

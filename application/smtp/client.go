@@ -22,6 +22,7 @@ type Client struct {
 	Conn     *Conn
 	Hostname string // for EHLO
 	Timeouts Timeouts
+	LMTP     bool // the peer speaks RFC 2033: LHLO, and a reply for each recipient behind the text
 	Deflate  bool // compress for a peer that offers KeywordDeflate, and is known to mean it
 
 	keywords map[string]string // learnt from EHLO, in upper case
@@ -82,11 +83,15 @@ func (c *Client) Greet(ctx context.Context) error {
 // hello is EHLO, or HELO for a peer that does not know it.
 func (c *Client) hello(ctx context.Context) error {
 	c.keywords, c.bounds, c.authed, c.open = nil, bounds{}, false, false // RFC 9422 §3.6
-	r, err := c.command(ctx, "EHLO "+c.Hostname, c.Timeouts.Command)
+	verb := "EHLO "
+	if c.LMTP {
+		verb = "LHLO " // RFC 2033 §4.1
+	}
+	r, err := c.command(ctx, verb+c.Hostname, c.Timeouts.Command)
 	if err != nil {
 		return err
 	}
-	if r.Code == 500 || r.Code == 502 { // RFC 5321 §3.2
+	if !c.LMTP && (r.Code == 500 || r.Code == 502) { // RFC 5321 §3.2
 		if r, err = c.command(ctx, "HELO "+c.Hostname, c.Timeouts.Command); err != nil {
 			return err
 		}

@@ -174,6 +174,7 @@ func (c *Client) OwesRelayed(env *message.Envelope, to *message.Recipient) bool 
 func (t *transfer) fit() bool {
 	c := t.c
 	t.pipelining, t.chunking = c.has("PIPELINING"), c.has("CHUNKING")
+	t.chunking = t.chunking && !c.LMTP // one way to the replies of RFC 2033 §4.2 is enough: DATA's
 	t.dsn = c.has("DSN")
 	if r := c.Lacks(t.env, t.size); r.Code != 0 {
 		t.settle(r)

@@ -34,16 +34,40 @@ func (t *transfer) writeData(out, in []byte) error {
 	return nil
 }
 
-// dataReply reads the reply to the text.
+// dataReply reads the reply to the text; by LMTP one for each recipient that was accepted, in their order (RFC 2033 §4.2).
 func (t *transfer) dataReply(ctx context.Context) error {
 	r, err := t.finalReply(ctx, t.voice)
-	if err == nil {
+	if t.c.LMTP && err == nil {
+		err = t.concludedEach(ctx, r)
+	} else if err == nil {
 		err = t.concluded(r)
 	}
 	if err != nil {
 		return t.badBody(t.voice.give(err))
 	}
 	return t.voice.end()
+}
+
+// concludedEach takes the replies of LMTP, of which r is the first.
+func (t *transfer) concludedEach(ctx context.Context, r Reply) (err error) {
+	first := true
+	for _, i := range t.asked {
+		if t.replies[i].Code != 0 {
+			continue
+		}
+		if !first {
+			if r, err = t.c.read(ctx, t.c.Timeouts.DataDone); err != nil {
+				return err
+			}
+		}
+		first = false
+		if r.Code/100 == 3 || r.Positive() && !t.ending.Load() {
+			return t.c.outOfStep("the end of the message", r)
+		}
+		t.replies[i] = r
+	}
+	t.c.open = false
+	return nil
 }
 
 // emptyData ends a DATA that was accepted though no recipient was (RFC 2920 §3.1). Its reply is nobody's.

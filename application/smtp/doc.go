@@ -6,6 +6,7 @@
 //	RFC 1870  SIZE                          all
 //	RFC 1951  DEFLATE                       of single messages, between two ends that know each other: KeywordDeflate
 //	RFC 1985  ETRN                          all of the server; which queue a node may start is Server.Etrn's
+//	RFC 2033  LMTP                          the client: §4.1, §4.2
 //	RFC 2034  ENHANCEDSTATUSCODES           all, with the codes of RFC 3463, RFC 5248 and later
 //	RFC 2645  On-Demand Mail Relay          the Held command set and the turn; ATRN itself is package odmr's
 //	RFC 2852  DELIVERBY                     parameters at both ends; deadlines are kept by package relay, notices are package dsn's

@@ -178,7 +178,7 @@ func (s *Session) cut(b *body) (Reply, error) {
 func (s *Session) received() []byte {
 	t := trace{
 		helo: s.Helo, by: s.server.Hostname, extended: s.Extended, tls: s.Conn.TLS(), authed: s.authed,
-		env: s.env, at: s.now(), zone: s.server.ShowZone, peer: s.Peer.Addr(),
+		env: s.env, via: s.server.Via, at: s.now(), zone: s.server.ShowZone, peer: s.Peer.Addr(),
 	}
 	if s.server.Protocol == Submission && !s.server.ShowSubmitter {
 		t.helo, t.peer = "submitter.invalid", netip.Addr{}

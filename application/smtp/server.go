@@ -28,6 +28,7 @@ type Server struct {
 	Accept     Acceptor      // who keeps the mail; nil: nobody, 554 for all of it
 	Extensions []Extension   // further verbs, such as ATRN
 	Offer      Offer         // further keywords of EHLO; each binds the rest of the program
+	Via        string        // in the VIA clause of Received fields (RFC 5321 §4.4): how the connection came to be; empty: as usual
 	Ahead      bool          // lists KeywordAhead under TLS; every Server takes commands ahead
 	Limits     Limits
 	Refused    func(Reply)      // hears of every reply of 4yz and 5yz, and returns at once; may be nil

@@ -15,6 +15,7 @@ type trace struct {
 	helo     string
 	peer     netip.Addr // not valid: not said
 	by       string
+	via      string // empty: not said
 	extended bool
 	tls      *tls.ConnectionState
 	authed   bool
@@ -30,6 +31,9 @@ func (t trace) appendReceived(b []byte) []byte {
 		b = append(appendLiteral(append(b, " ("...), t.peer), ')')
 	}
 	b = append(append(b, "\r\n\tby "...), t.by...)
+	if t.via != "" {
+		b = append(append(b, " via "...), t.via...)
+	}
 	b = append(append(b, " with "...), t.protocol()...)
 	b = appendSolicit(b, t.env.Solicit)
 	if t.tls != nil { // a comment, as RFC 3207 §4.1 suggests
