@@ -43,7 +43,8 @@ type Binding struct {
 	IMAP      []netip.Addr `json:"imap,omitempty"`
 	POP3      []netip.Addr `json:"pop3,omitempty"`
 	SMTP      []netip.Addr `json:"smtp,omitempty"`
-	Key       []byte       `json:"-"` // by which its server's Reconfigure messages are known
+	Key       []byte       `json:"-"` // by which its server's Reconfigure messages are known,
+	Replay    uint64       `json:"-"` // and the number of the last
 	Received  time.Time    `json:"received,omitzero"`
 }
 
@@ -67,7 +68,6 @@ type Client struct {
 	solMax  time.Duration // SOL_MAX_RT and INF_MAX_RT: servers may set them
 	infMax  time.Duration
 	sent    []time.Time // of the last messages: the rate is bounded
-	replay  uint64      // of the last Reconfigure
 	buf     []byte
 }
 
@@ -128,6 +128,7 @@ func (c *Client) timingOf(kind MessageType) timing {
 type advertised struct {
 	server     lease.ID
 	preference byte
+	leases     int // that it has for us
 }
 
 // NewClient returns a client that has nothing yet, or what it had before: of that, leases that ended are dropped.
@@ -165,7 +166,6 @@ func (c *Client) LinkUp(now time.Time) {
 	case len(c.binding.Prefixes) > 0:
 		c.start(now, Rebind, "")
 		c.ex.timing, c.ex.confirm = c.timingOf(Confirm), true
-		c.ex.deadline = now.Add(c.ex.timing.mrd)
 	case len(c.binding.Addresses) > 0:
 		c.start(now, Confirm, "")
 	default:
@@ -190,10 +190,13 @@ func (c *Client) Decline(now time.Time, a netip.Addr) {
 	if i < 0 {
 		return
 	}
-	held := c.binding.Addresses[i]
+	given := []Held{c.binding.Addresses[i]}
+	if c.ex.kind == Decline { // the one before it too
+		given = append(given, c.ex.given...)
+	}
 	c.binding.Addresses = slices.Delete(slices.Clone(c.binding.Addresses), i, i+1)
 	c.start(now, Decline, c.binding.Server)
-	c.ex.given = []Held{held}
+	c.ex.given = given
 }
 
 func (c *Client) solicit(now time.Time) {
@@ -207,9 +210,6 @@ func (c *Client) start(now time.Time, kind MessageType, server lease.ID) {
 	c.ex = exchange{kind: kind, xid: c.o.Rand.Uint32() & 0xffffff, due: now, timing: t, server: server}
 	if t.delay > 0 {
 		c.ex.due = now.Add(time.Duration(c.o.Rand.Int64N(int64(t.delay))))
-	}
-	if t.mrd > 0 {
-		c.ex.deadline = now.Add(t.mrd + t.delay)
 	}
 }
 
@@ -311,7 +311,9 @@ func (c *Client) fail(now time.Time) {
 
 // choose asks the best of the servers that answered.
 func (c *Client) choose(now time.Time) {
-	slices.SortStableFunc(c.offers, func(a, b advertised) int { return cmp.Compare(b.preference, a.preference) })
+	slices.SortStableFunc(c.offers, func(a, b advertised) int { // §18.2.9
+		return cmp.Or(cmp.Compare(b.preference, a.preference), cmp.Compare(b.leases, a.leases))
+	})
 	server := c.offers[0].server
 	c.offers = slices.Delete(c.offers, 0, 1)
 	c.start(now, Request, server)
@@ -350,6 +352,9 @@ func (c *Client) transmit(now time.Time) []byte {
 	ex := &c.ex
 	if ex.began.IsZero() {
 		ex.began = now
+		if ex.timing.mrd > 0 { // §15: since it was first sent
+			ex.deadline = now.Add(ex.timing.mrd)
+		}
 	}
 	ex.count++
 	c.sent = append(c.sent, now)
@@ -458,16 +463,15 @@ func (c *Client) putRequests(w *writer) {
 // genuine reports whether a Reconfigure message was made by who gave us the key (RFC 9915 §20.4), and is newer than the last.
 func (c *Client) genuine(b []byte, m *Message) bool {
 	auth, ok := m.Find(Authentication)
-	const size = 3 + 8 + 1 + md5.Size
-	if !ok || len(auth) != size || len(c.binding.Key) != md5.Size {
+	if !ok || len(auth) != rkapSize || len(c.binding.Key) != md5.Size {
 		return false
 	}
 	replay := binary.BigEndian.Uint64(auth[3:])
-	if [3]byte(auth) != [3]byte{3, 1, 0} || auth[11] != 2 || replay <= c.replay {
+	if [3]byte(auth) != [3]byte{rkapProtocol, rkapAlgorithm, rkapMethod} || auth[rkapHead-1] != rkapDigest || replay <= c.binding.Replay {
 		return false
 	}
 	whole := bytes.Clone(b)
-	at := bytes.Index(whole, auth) + 12
+	at := bytes.Index(whole, auth) + rkapHead
 	digest := bytes.Clone(whole[at : at+md5.Size])
 	clear(whole[at : at+md5.Size])
 	mac := hmac.New(md5.New, c.binding.Key)
@@ -475,6 +479,6 @@ func (c *Client) genuine(b []byte, m *Message) bool {
 	if !hmac.Equal(digest, mac.Sum(nil)) {
 		return false
 	}
-	c.replay = replay
+	c.binding.Replay = replay
 	return true
 }

@@ -2,7 +2,6 @@ package dhcp6
 
 import (
 	"bytes"
-	"crypto/md5"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -28,8 +27,7 @@ func (c *Client) Receive(now time.Time, b []byte) (changed bool) {
 		return false // we name ourselves in every message
 	}
 	if m.Type == Reconfigure {
-		c.reconfigured(now, b, &m)
-		return false
+		return c.reconfigured(now, b, &m)
 	}
 	if c.ex.kind == 0 || c.ex.began.IsZero() || m.XID != c.ex.xid {
 		return false
@@ -63,7 +61,8 @@ func (c *Client) learnTimes(m *Message) {
 
 // advertise notes a server that has something for us (§18.2.9).
 func (c *Client) advertise(now time.Time, m *Message, server lease.ID) {
-	if statusOf(m.Options).Code != Success || !c.useful(m) {
+	leases := c.leasesIn(m)
+	if statusOf(m.Options).Code != Success || leases == 0 {
 		return // and the timer goes on
 	}
 	var preference byte
@@ -71,23 +70,25 @@ func (c *Client) advertise(now time.Time, m *Message, server lease.ID) {
 		preference = v[0]
 	}
 	if len(c.offers) < maxOffers && !slices.ContainsFunc(c.offers, func(a advertised) bool { return a.server == server }) {
-		c.offers = append(c.offers, advertised{server, preference})
+		c.offers = append(c.offers, advertised{server, preference, leases})
 	}
 	if preference == 255 || c.ex.count > 1 { // §18.2.1: at once
 		c.choose(now)
 	}
 }
 
-// useful reports whether a message has an address or a prefix for us.
-func (c *Client) useful(m *Message) bool {
+// leasesIn counts the addresses and prefixes that a message has for us.
+func (c *Client) leasesIn(m *Message) (n int) {
 	for _, o := range m.Options {
 		if ia, ok := c.ours(o); ok {
-			for range resources(&ia) {
-				return true
+			for r := range resources(&ia) {
+				if r.Valid > 0 && usableByClient(r.Prefix) {
+					n++
+				}
 			}
 		}
 	}
-	return false
+	return n
 }
 
 // ours reads an option that is one of our IAs.
@@ -227,10 +228,14 @@ func (c *Client) take(now time.Time, m *Message, server lease.ID) (changed bool)
 func (c *Client) setTimes(now time.Time, t1, t2 time.Duration) {
 	shortest := Forever
 	for _, h := range slices.Concat(c.binding.Addresses, c.binding.Prefixes) {
-		shortest = min(shortest, h.Preferred.Sub(now))
+		life := h.Preferred.Sub(now)
+		if life <= 0 { // to be used no more, but still a lease
+			life = h.Valid.Sub(now)
+		}
+		shortest = min(shortest, life)
 	}
 	if t1 == 0 {
-		t1 = max(shortest/2, time.Second)
+		t1 = max(shortest/2, c.timingOf(Renew).irt) // "it MUST NOT transmit immediately"
 	}
 	if t2 == 0 {
 		t2 = max(shortest/5*4, t1)
@@ -273,7 +278,7 @@ func usableByClient(q netip.Prefix) bool {
 func (c *Client) learn(now time.Time, m *Message, server lease.ID) {
 	b := &c.binding
 	if b.Server != server {
-		b.Key, c.replay = nil, 0
+		b.Key, b.Replay = nil, 0
 	}
 	b.Server, b.Received = server, now
 	list := func(code Code) []netip.Addr {
@@ -295,8 +300,8 @@ func (c *Client) learn(now time.Time, m *Message, server lease.ID) {
 	c.learnVendor(m)
 	v, _ := m.Find(DomainList)
 	b.Search = decodeDomains(v)
-	if auth, ok := m.Find(Authentication); ok && c.o.Reconfigure && len(auth) == 12+md5.Size && [3]byte(auth) == [3]byte{3, 1, 0} && auth[11] == 1 {
-		b.Key = bytes.Clone(auth[12:]) // §20.4.3
+	if auth, ok := m.Find(Authentication); ok && c.o.Reconfigure && len(auth) == rkapSize && [3]byte(auth) == [3]byte{rkapProtocol, rkapAlgorithm, rkapMethod} && auth[rkapHead-1] == rkapKey {
+		b.Key, b.Replay = bytes.Clone(auth[rkapHead:]), binary.BigEndian.Uint64(auth[3:]) // §20.4.3, §20.3
 	}
 }
 
@@ -343,11 +348,12 @@ func decodeDomains(v []byte) (all []string) {
 	return all
 }
 
-// reconfigured begins the exchange that a server asks for (§18.2.11), if it is the one that gave us what we have.
-func (c *Client) reconfigured(now time.Time, b []byte, m *Message) {
+// reconfigured begins the exchange that a server asks for (§18.2.11), if it is the one that gave us what we have. The binding changes by the
+// number of the message, which is never taken again.
+func (c *Client) reconfigured(now time.Time, b []byte, m *Message) (changed bool) {
 	wanted, ok := m.Find(ReconfigureMessage)
 	if !c.o.Reconfigure || !ok || len(wanted) != 1 || c.ex.kind != 0 || !c.genuine(b, m) {
-		return
+		return false
 	}
 	switch kind := MessageType(wanted[0]); {
 	case kind == InformationRequest:
@@ -358,4 +364,5 @@ func (c *Client) reconfigured(now time.Time, b []byte, m *Message) {
 	case kind == Rebind && c.binding.leases():
 		c.start(now, Rebind, "")
 	}
+	return true
 }

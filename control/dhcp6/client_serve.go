@@ -166,14 +166,23 @@ func (s *ClientService) before() (b Binding) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return b
 	}
+	var k kept
 	if err == nil {
-		err = json.Unmarshal(content, &b)
+		err = json.Unmarshal(content, &k)
 	}
 	if err != nil {
 		s.Log.Warn("what the client had before cannot be read: it starts anew", "file", s.File, "error", err)
 		return Binding{}
 	}
-	return b
+	k.Binding.Key, k.Binding.Replay = k.Key, k.Replay
+	return k.Binding
+}
+
+// kept is a binding as the file has it: with the key that nobody else is shown.
+type kept struct {
+	Binding
+	Key    []byte `json:"reconfigure_key,omitempty"`
+	Replay uint64 `json:"reconfigure_replay,omitempty"`
 }
 
 // follow gives the host what the client has now, and takes away what it has no more.
@@ -186,7 +195,7 @@ func (s *ClientService) follow(now time.Time) {
 	if s.Host != nil {
 		s.configure(now, b.Addresses)
 	}
-	if content, err := json.Marshal(b); err != nil {
+	if content, err := json.Marshal(kept{b, b.Key, b.Replay}); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
 	} else if err := writeSynced(s.File, content); err != nil {
 		s.Log.Error("what the client has was not written down: a restart asks anew", "file", s.File, "error", err)
@@ -199,8 +208,8 @@ func (s *ClientService) follow(now time.Time) {
 
 // same reports whether two bindings say the same.
 func same(a, b Binding) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
+	x, errX := json.Marshal(kept{a, a.Key, a.Replay})
+	y, errY := json.Marshal(kept{b, b.Key, b.Replay})
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 

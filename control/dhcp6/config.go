@@ -22,6 +22,8 @@ type Config struct {
 	Preference  int           `doc:"Rank among several servers; 255 makes clients stop looking for others (RFC 9915 §21.8)." min:"0" max:"255"`
 	KnownOnly   bool          `doc:"Serve only clients that have an entry under host."`
 	Reconfigure bool          `doc:"Tell clients that accept it when the configuration has changed (RFC 9915 §18.3.11)."`
+	SolMaxRT    time.Duration `toml:"sol_max_rt" doc:"The longest that clients without an answer wait between two Solicits (RFC 9915 §21.24). 0: their own hour." max:"24h"`
+	InfMaxRT    time.Duration `toml:"inf_max_rt" doc:"The same between two Information-requests (RFC 9915 §21.25)." max:"24h"`
 	Refresh     time.Duration `doc:"When clients that have no lease ask again (RFC 9915 §21.23)." default:"24h" min:"10m" max:"876000h"`
 	PortRate    int           `doc:"Messages a second that are answered from one interface of one relay, or from one interface of ours. 0: all." min:"0"`
 
@@ -46,12 +48,13 @@ type MailConfig struct {
 
 // SubnetConfig is one link.
 type SubnetConfig struct {
-	Prefix    netip.Prefix       `doc:"The link's prefix." required:"true" example:"2001:db8:1::/64"`
-	Interface string             `doc:"Serve this link on this interface, though the interface has no address in the prefix."`
-	Pools     []PoolConfig       `toml:"pool" doc:"Ranges of addresses to give away. None: only those reserved under host."`
-	Prefixes  []DelegationConfig `toml:"delegate" doc:"Prefixes to give to routers on this link (IA_PD)."`
-	DNS       []netip.Addr       `toml:"dns" doc:"As above, for this link."`
-	Search    []string           `doc:"As above, for this link."`
+	Prefix      netip.Prefix       `doc:"The link's prefix." required:"true" example:"2001:db8:1::/64"`
+	Interface   string             `doc:"Serve this link on this interface, though the interface has no address in the prefix."`
+	InterfaceID string             `toml:"interface_id" doc:"Serve this link where a relay agent says this Interface-Id, whatever its link-address (RFC 9915 §19.1.1)."`
+	Pools       []PoolConfig       `toml:"pool" doc:"Ranges of addresses to give away. None: only those reserved under host."`
+	Prefixes    []DelegationConfig `toml:"delegate" doc:"Prefixes to give to routers on this link (IA_PD)."`
+	DNS         []netip.Addr       `toml:"dns" doc:"As above, for this link."`
+	Search      []string           `doc:"As above, for this link."`
 }
 
 // PoolConfig is one range of addresses.
@@ -88,6 +91,7 @@ type plan struct {
 type subnet struct {
 	prefix        netip.Prefix
 	interfaceName string
+	interfaceID   string
 	pools         []*lease.Pool
 	sizes         []netip.Addr // the first address of each pool
 	delegations   []*delegation
@@ -104,6 +108,11 @@ func newPlan(cfg Config, report func(key string, err error)) *plan {
 	p := &plan{Config: cfg, hosts: map[lease.ID]*HostConfig{}, taken: map[netip.Prefix]lease.ID{}}
 	if cfg.Preferred > cfg.Valid {
 		report("preferred", errors.New("is longer than valid (RFC 9915 §21.6)"))
+	}
+	for key, d := range map[string]time.Duration{"sol_max_rt": cfg.SolMaxRT, "inf_max_rt": cfg.InfMaxRT} {
+		if d != 0 && (d < minMaxRT || d > maxMaxRT) {
+			report(key, fmt.Errorf("%v is not within %v and %v, and clients ignore it (RFC 9915 §21.24)", d, minMaxRT, maxMaxRT))
+		}
 	}
 	checkServers("dns", cfg.DNS, report)
 	p.search = encodeDomains("search", cfg.Search, report)
@@ -185,7 +194,7 @@ func (p *plan) addSubnet(c SubnetConfig, key string, report func(key string, err
 		}
 	}
 	checkServers(key+"dns", c.DNS, report)
-	s := &subnet{prefix: c.Prefix, interfaceName: c.Interface, dns: p.DNS, search: p.search}
+	s := &subnet{prefix: c.Prefix, interfaceName: c.Interface, interfaceID: c.InterfaceID, dns: p.DNS, search: p.search}
 	if len(c.DNS) > 0 {
 		s.dns = c.DNS
 	}
@@ -222,6 +231,15 @@ func (p *plan) addSubnet(c SubnetConfig, key string, report func(key string, err
 		s.delegations = append(s.delegations, d)
 	}
 	p.subnets = append(p.subnets, s)
+	for _, link := range p.subnets { // in either order
+		for _, other := range p.subnets {
+			for _, d := range other.delegations {
+				if (link == s || other == s) && d.from.Overlaps(link.prefix) {
+					report(key+"delegate", fmt.Errorf("%v overlaps %v, which is a link", d.from, link.prefix))
+				}
+			}
+		}
+	}
 }
 
 func (p *plan) addHost(c HostConfig, key string, report func(key string, err error)) {
@@ -249,6 +267,21 @@ func (p *plan) addHost(c HostConfig, key string, report func(key string, err err
 	if c.Prefix.IsValid() {
 		if !c.Prefix.Addr().Is6() || c.Prefix != c.Prefix.Masked() || c.Prefix.IsSingleIP() {
 			report(key+"prefix", fmt.Errorf("%v is no IPv6 prefix", c.Prefix))
+		}
+		for other := range p.taken {
+			if !other.IsSingleIP() && other != c.Prefix && other.Overlaps(c.Prefix) {
+				report(key+"prefix", fmt.Errorf("overlaps %v, which is another host's", other))
+			}
+		}
+		for _, s := range p.subnets {
+			if s.prefix.Overlaps(c.Prefix) {
+				report(key+"prefix", fmt.Errorf("overlaps %v, which is a link", s.prefix))
+			}
+			for _, d := range s.delegations {
+				if d.from.Overlaps(c.Prefix) && !d.contains(c.Prefix) {
+					report(key+"prefix", fmt.Errorf("is no piece of length %d of %v", d.length, d.from))
+				}
+			}
 		}
 		reserve("prefix", c.Prefix)
 	}
@@ -341,6 +374,23 @@ func (d *delegation) number(q netip.Prefix) netip.Addr {
 		index = lo>>shift | hi<<(64-shift)
 	}
 	return number(uint32(index & (1<<(d.length-d.from.Bits()) - 1)))
+}
+
+// follow tells the pool what became of a lease. One of another length than the pieces have now, given before the configuration changed,
+// holds every piece that it has a part of.
+func (d *delegation) follow(l lease.Lease, gone bool) {
+	if !d.from.Overlaps(l.Prefix) {
+		return
+	}
+	first, last := netip.PrefixFrom(l.Prefix.Addr(), d.length), l.Prefix.Bits()
+	if last <= d.from.Bits() { // it is as large as all of them
+		first = netip.PrefixFrom(d.from.Addr(), d.length)
+	}
+	count := uint32(1) << max(d.length-max(last, d.from.Bits()), 0)
+	for i := range count {
+		l.Prefix = lease.Host(plus(d.number(first), i))
+		d.pool.Follow(l, gone)
+	}
 }
 
 func (d *delegation) contains(q netip.Prefix) bool {

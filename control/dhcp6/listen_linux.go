@@ -102,7 +102,16 @@ func (s *sockets) Send(b []byte, to netip.AddrPort, link *Link) error {
 	return err
 }
 
-// link returns an interface that is served; nil for others.
+// Link returns an interface that is served; nil for others.
+func (s *sockets) Link(name string) *Link {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil
+	}
+	return s.link(i.Index)
+}
+
+// link is Link by index.
 func (s *sockets) link(index int) *Link {
 	s.mu.Lock()
 	defer s.mu.Unlock()

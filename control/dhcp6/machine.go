@@ -2,6 +2,9 @@ package dhcp6
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"hash"
 	"net/netip"
 	"time"
 
@@ -71,17 +74,19 @@ const (
 type machine struct {
 	plan   *plan
 	leases *lease.Store
-	stop   func() // ends watching the store
-	duid   []byte // this server's
-	secret []byte // of what nobody shall predict
+	stop   func()    // ends watching the store
+	duid   []byte    // this server's
+	mac    hash.Hash // keyed with the secret: what nobody shall predict
 	mail   Mail
 	rates  rates
+	stamp  uint64 // of the last Authentication option: RFC 9915 §20.3
 
 	message Message // the memory of what is parsed,
 	layers  []Layer // the relay agents around it,
 	ias     []IA
-	reply   []byte // of the reply,
-	whole   []byte // and of what takes it back through them
+	chosen  []netip.Prefix // for this message
+	reply   writer         // of the reply,
+	whole   []byte         // and of what takes it back through them
 	commit  []lease.Pending
 	notes   []Note
 }
@@ -93,16 +98,17 @@ type Mail struct {
 }
 
 func newMachine(p *plan, leases *lease.Store, duid, secret []byte, mail Mail) *machine {
-	m := &machine{plan: p, leases: leases, duid: duid, secret: secret, mail: mail, rates: rates{perSecond: p.PortRate}}
+	m := &machine{plan: p, leases: leases, duid: duid, mac: hmac.New(sha256.New, secret), mail: mail, rates: rates{perSecond: p.PortRate}}
 	m.stop = leases.Watch(func(l lease.Lease, gone bool) {
 		for _, s := range p.subnets {
 			if l.Prefix.IsSingleIP() {
 				if pool := s.pool(l.Prefix.Addr()); pool != nil {
 					pool.Follow(l, gone)
 				}
-			} else if d := s.delegation(l.Prefix); d != nil {
-				l.Prefix = lease.Host(d.number(l.Prefix))
-				d.pool.Follow(l, gone)
+				continue
+			}
+			for _, d := range s.delegations {
+				d.follow(l, gone)
 			}
 		}
 	})
@@ -120,11 +126,12 @@ type asker struct {
 	known  *HostConfig // nil: it has no entry
 	name   string      // what it calls itself
 	relays []Layer
+	accept bool // it takes Reconfigure messages, and we send them
 }
 
 // decide is what a message leads to at now, the store's clock.
 func (m *machine) decide(now time.Time, a *Arrival) Outcome {
-	m.reply, m.whole, m.commit, m.notes = m.reply[:0], m.whole[:0], m.commit[:0], m.notes[:0]
+	m.reply.b, m.whole, m.chosen, m.commit, m.notes = m.reply.b[:0], m.whole[:0], m.chosen[:0], m.commit[:0], m.notes[:0]
 	inner, layers, err := Unwrap(a.Datagram, m.layers[:0])
 	m.layers = layers
 	if err != nil || m.message.Parse(inner) != nil {
@@ -138,9 +145,9 @@ func (m *machine) decide(now time.Time, a *Arrival) Outcome {
 	if why != "" {
 		return Outcome{Why: why, Commit: m.commit, Notes: m.notes}
 	}
-	out := Outcome{Reply: m.reply, Commit: m.commit, Notes: m.notes}
+	out := Outcome{Reply: m.reply.b, Commit: m.commit, Notes: m.notes}
 	if len(layers) > 0 {
-		m.whole = Wrap(m.whole, layers, m.reply)
+		m.whole = Wrap(m.whole, layers, m.reply.b)
 		out.Reply = m.whole
 	}
 	return out
@@ -163,6 +170,9 @@ func (m *machine) meet(c *asker) Why {
 	c.oro, _ = c.Find(OptionRequest)
 	if fqdn, ok := c.Find(ClientFQDN); ok {
 		c.name = hostname(fqdn)
+	}
+	if _, accept := c.Find(ReconfigureAccept); accept {
+		c.accept = m.plan.Reconfigure
 	}
 	return ""
 }
@@ -222,9 +232,20 @@ func (m *machine) valid(c *asker) Why {
 // link returns the subnet of the link a client is on (RFC 9915 §13.1): the relay agent closest to it knows best.
 func (m *machine) link(c *asker) *subnet {
 	for i := len(c.relays) - 1; i >= 0; i-- {
-		if a := c.relays[i].Link; !a.IsUnspecified() { // RFC 6221 §5: zero says nothing
-			return m.plan.subnetOf(a)
+		l := &c.relays[i]
+		if id, ok := l.find(InterfaceID); ok { // §19.1.1: where the address does not tell the link
+			for _, s := range m.plan.subnets {
+				if s.interfaceID != "" && s.interfaceID == string(id) {
+					return s
+				}
+			}
 		}
+		if !l.Link.IsUnspecified() { // RFC 6221 §5: zero says nothing
+			return m.plan.subnetOf(l.Link)
+		}
+	}
+	if len(c.relays) > 0 && !c.Source.Addr().IsLinkLocalUnicast() {
+		return nil // a relay agent of another link, that does not say for which
 	}
 	for _, s := range m.plan.subnets {
 		if s.interfaceName != "" {

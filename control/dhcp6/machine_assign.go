@@ -1,10 +1,10 @@
 package dhcp6
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"time"
 
 	"bothy/control/lease"
@@ -33,16 +33,31 @@ func (m *machine) choose(c *asker, ia *IA) (netip.Prefix, bool) {
 		}
 	}
 	if ia.Code == IAPrefixDelegation {
-		for _, d := range c.on.delegations {
-			if a, ok := m.draw(c, ia, d.pool, number(0), func(a netip.Addr) netip.Prefix { return d.piece(a) }); ok {
-				return a, true
-			}
-		}
-		return netip.Prefix{}, false
+		return m.delegate(c, ia)
 	}
 	for i, pool := range c.on.pools {
 		if a, ok := m.draw(c, ia, pool, c.on.sizes[i], lease.Host); ok {
 			return a, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// delegate takes a prefix of the length that the client hints at before one of another length (RFC 8168 §3.2).
+func (m *machine) delegate(c *asker, ia *IA) (netip.Prefix, bool) {
+	hint := 0
+	for r := range resources(ia) {
+		hint = r.Prefix.Bits()
+		break
+	}
+	for _, hinted := range []bool{true, false} {
+		for _, d := range c.on.delegations {
+			if (d.length == hint) != hinted {
+				continue
+			}
+			if q, ok := m.draw(c, ia, d.pool, number(0), d.piece); ok {
+				return q, true
+			}
 		}
 	}
 	return netip.Prefix{}, false
@@ -64,6 +79,10 @@ func (m *machine) draw(c *asker, ia *IA, pool *lease.Pool, first netip.Addr, is 
 			pool.Hold(a, time.Time{})
 			continue
 		}
+		if slices.Contains(m.chosen, q) { // for another IA of this message: the next in the order, if there is one
+			pool.Hold(a, c.now.Add(shown))
+			continue
+		}
 		if l, known := m.leases.Get(q); known && l.Holds(c.now) {
 			l.Prefix = lease.Host(a)
 			pool.Follow(l, false)
@@ -75,10 +94,18 @@ func (m *machine) draw(c *asker, ia *IA, pool *lease.Pool, first netip.Addr, is 
 
 // hash is a number that only this server can tell.
 func (m *machine) hash(id lease.ID, ia *IA) uint32 {
-	h := hmac.New(sha256.New, m.secret)
-	h.Write([]byte(id))
-	h.Write([]byte{byte(ia.Code), byte(ia.IAID >> 24), byte(ia.IAID >> 16), byte(ia.IAID >> 8), byte(ia.IAID)})
-	return binary.BigEndian.Uint32(h.Sum(nil))
+	in := make([]byte, 0, maxDUID+5)
+	in = binary.BigEndian.AppendUint32(append(in, byte(ia.Code)), ia.IAID)
+	sum := m.keyed(append(in, id...))
+	return binary.BigEndian.Uint32(sum[:])
+}
+
+// keyed is the HMAC-SHA-256 of in under this server's secret.
+func (m *machine) keyed(in []byte) (sum [sha256.Size]byte) {
+	m.mac.Reset()
+	m.mac.Write(in)
+	m.mac.Sum(sum[:0])
+	return sum
 }
 
 // plus adds to the last 32 bits of an address, which a pool does not leave.
@@ -113,7 +140,7 @@ func (m *machine) onLink(c *asker, q netip.Prefix) bool {
 	if q.IsSingleIP() {
 		return c.on.prefix.Contains(q.Addr())
 	}
-	return c.on.delegation(q) != nil || c.known != nil && c.known.Prefix == q
+	return c.on.delegation(q) != nil || c.known != nil && c.known.Prefix == q // RFC 9915 §13.2
 }
 
 // usable reports whether an address or a prefix may be this client's at all.
@@ -143,11 +170,21 @@ func reservedInterface(a netip.Addr) bool {
 	return id == 0 || id >= 0xfdffffffffffff80 && id <= 0xfdffffffffffffff
 }
 
-// available reports whether nobody else holds an address or prefix.
+// available reports whether nobody else holds an address or prefix, or a part of it, and no other IA of this message has it.
 func (m *machine) available(c *asker, ia *IA, q netip.Prefix) bool {
+	if slices.Contains(m.chosen, q) {
+		return false
+	}
 	l, ok := m.leases.Get(q)
-	return !ok || !l.Holds(c.now) || l.Is(c.id, ia.IAID) && l.State != lease.Declined
+	if ok && l.Holds(c.now) {
+		return l.Is(c.id, ia.IAID) && l.State != lease.Declined
+	}
+	d := c.on.delegation(q)
+	return q.IsSingleIP() || d == nil || d.pool.Free(d.number(q), c.now)
 }
+
+// shown is how long an address that an Advertise shows is not shown to others: the time for the Request.
+const shown = time.Second
 
 // slack is how much longer a lease is kept than its client was told: clocks differ.
 const slack = time.Second
@@ -159,7 +196,7 @@ func (m *machine) bind(c *asker, ia *IA, q netip.Prefix) error {
 		what = "renewed"
 	}
 	pending, err := m.leases.Bind(lease.Lease{
-		Prefix: q, Client: c.id, IAID: ia.IAID, Expires: c.now.Add(m.plan.Valid + slack), Hostname: c.name,
+		Prefix: q, Client: c.id, IAID: ia.IAID, Expires: c.now.Add(m.plan.Valid + slack), Hostname: c.name, Data: m.path(c),
 	})
 	if err != nil {
 		return err

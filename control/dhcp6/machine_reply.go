@@ -3,14 +3,14 @@ package dhcp6
 import (
 	"errors"
 	"net/netip"
-	"time"
+	"slices"
 
 	"bothy/control/lease"
 )
 
 // begin writes what stands first in every reply (RFC 9915 §18.3).
 func (m *machine) begin(c *asker, t MessageType) *writer {
-	w := &writer{m.reply}
+	w := &m.reply
 	w.start(t, c.XID)
 	w.put(ServerID, m.duid)
 	if c.id != "" {
@@ -33,25 +33,22 @@ func (m *machine) assigned(c *asker, t MessageType, commit bool) Why {
 		}
 	}
 	if t == Advertise && m.plan.Preference > 0 { // §21.8
-		w.close(m.octet(w, Preference, byte(m.plan.Preference)))
+		w.put(Preference, []byte{byte(m.plan.Preference)})
 	}
 	if t == Reply && c.Type == Solicit {
 		w.empty(RapidCommit) // §21.14
 	}
+	m.reconfigurable(c, w, t)
 	m.inform(c, w)
-	m.reply = w.b
 	return ""
-}
-
-func (m *machine) octet(w *writer, code Code, v byte) int {
-	at := w.open(code)
-	w.b = append(w.b, v)
-	return at
 }
 
 // give chooses something for an IA and writes it, or that there is nothing.
 func (m *machine) give(c *asker, w *writer, ia *IA, commit bool) Why {
 	q, ok := m.choose(c, ia)
+	if ok {
+		m.chosen = append(m.chosen, q)
+	}
 	if ok && commit {
 		err := m.bind(c, ia, q)
 		if err != nil && !errors.Is(err, lease.ErrTaken) && !errors.Is(err, lease.ErrMany) {
@@ -69,6 +66,11 @@ func (m *machine) give(c *asker, w *writer, ia *IA, commit bool) Why {
 	}
 	at := m.openIA(w, ia)
 	w.resource(ia.Code, m.granted(q))
+	for r := range resources(ia) { // §18.3.4: what it must not use; a Rebind may be of another server's lease
+		if r.Prefix != q && (c.Type == Renew || c.Type == Rebind && !m.onLink(c, r.Prefix)) {
+			w.resource(ia.Code, Resource{Prefix: r.Prefix})
+		}
+	}
 	w.close(at)
 	return ""
 }
@@ -127,8 +129,8 @@ func (m *machine) extended(c *asker) Why {
 	if !said {
 		return WhyNothing
 	}
+	m.reconfigurable(c, w, Reply)
 	m.inform(c, w)
-	m.reply = w.b
 	return ""
 }
 
@@ -163,18 +165,17 @@ func (m *machine) extendIA(c *asker, w *writer, ia *IA) Why {
 		if err := m.bind(c, ia, l.Prefix); err != nil {
 			return WhyStore
 		}
+		m.chosen = append(m.chosen, l.Prefix)
 		w.resource(ia.Code, m.granted(l.Prefix))
 		kept = true
 	}
-	for r := range resources(ia) {
-		l, ok := m.leases.Get(r.Prefix)
-		if !ok || !l.Is(c.id, ia.IAID) || !l.Current(c.now) || !m.usable(c, ia, r.Prefix) {
-			w.resource(ia.Code, Resource{Prefix: r.Prefix}) // lifetimes of 0
-		}
-	}
 	if !kept { // renumbered: what it has now is of no pool any more
-		if q, ok := m.choose(c, ia); ok && m.bind(c, ia, q) == nil {
-			w.resource(ia.Code, m.granted(q))
+		w.b = w.b[:at-4]
+		return m.give(c, w, ia, true)
+	}
+	for r := range resources(ia) {
+		if !slices.Contains(m.chosen, r.Prefix) {
+			w.resource(ia.Code, Resource{Prefix: r.Prefix}) // lifetimes of 0
 		}
 	}
 	w.close(at)
@@ -202,7 +203,6 @@ func (m *machine) confirmed(c *asker) Why {
 	} else {
 		w.status(Status{Success, "these addresses are of this link"})
 	}
-	m.reply = w.b
 	return ""
 }
 
@@ -239,7 +239,6 @@ func (m *machine) givenBack(c *asker) Why {
 			m.commit, m.notes = append(m.commit, pending), append(m.notes, Note{what, r.Prefix})
 		}
 	}
-	m.reply = w.b
 	return ""
 }
 
@@ -247,17 +246,10 @@ func (m *machine) givenBack(c *asker) Why {
 func (m *machine) informed(c *asker) Why {
 	w := m.begin(c, Reply)
 	if Requests(c.oro, InformationRefresh) {
-		w.close(m.time(w, InformationRefresh, m.plan.Refresh)) // §21.23
+		w.time(InformationRefresh, m.plan.Refresh) // §21.23
 	}
 	m.inform(c, w)
-	m.reply = w.b
 	return ""
-}
-
-func (m *machine) time(w *writer, code Code, d time.Duration) int {
-	at := w.open(code)
-	w.uint32(seconds(d))
-	return at
 }
 
 // inform writes what else the client asked for (RFC 9915 §18.3, §21.7). Nothing goes out unasked.
@@ -267,6 +259,12 @@ func (m *machine) inform(c *asker, w *writer) {
 	}
 	if Requests(c.oro, DomainList) && len(c.on.search) > 0 {
 		w.put(DomainList, c.on.search)
+	}
+	if m.plan.SolMaxRT > 0 && Requests(c.oro, SolMaxRT) {
+		w.time(SolMaxRT, m.plan.SolMaxRT) // §21.24
+	}
+	if m.plan.InfMaxRT > 0 && Requests(c.oro, InfMaxRT) {
+		w.time(InfMaxRT, m.plan.InfMaxRT) // §21.25
 	}
 	m.mailServers(c, w)
 }

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -26,6 +28,8 @@ type Wire interface {
 	Receive(b []byte) (Arrival, error)
 	// Send sends a reply out of the interface it came in by. It may be called by many goroutines.
 	Send(b []byte, to netip.AddrPort, link *Link) error
+	// Link returns an interface that is served, as Receive would name it; nil when there is none of that name.
+	Link(name string) *Link
 	// Close ends Receive.
 	Close() error
 }
@@ -54,6 +58,7 @@ type Server struct {
 
 	mu      sync.Mutex // guards what follows
 	machine *machine
+	wakes   wakes
 	stats   Stats
 	second  int64 // of the last line about an unanswered message
 	lines   int   // in that second
@@ -102,7 +107,8 @@ func checkedPlan(cfg Config) (*plan, error) {
 	return p, errors.Join(errs...)
 }
 
-// Reload gives a running server a new configuration, between two messages. Interfaces is not looked at. After an error the old one holds.
+// Reload gives a running server a new configuration, between two messages. Interfaces is not looked at. After an error the old one holds. Clients
+// that accept it are told when anything is new (RFC 9915 §18.3.11).
 func (s *Server) Reload(cfg Config, mail Mail) error {
 	p, err := checkedPlan(cfg)
 	if err != nil {
@@ -110,9 +116,50 @@ func (s *Server) Reload(cfg Config, mail Mail) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.machine.stop()
+	old := s.machine
+	old.stop()
 	s.machine = newMachine(p, s.o.Leases, s.o.DUID, s.o.Secret, mail)
+	s.machine.stamp = old.stamp
+	if p.Reconfigure && !(reflect.DeepEqual(p.Config, old.plan.Config) && reflect.DeepEqual(mail, old.mail)) {
+		s.wakes.begin(s.o.Leases.Now(), s.o.Leases.List())
+	}
 	return nil
+}
+
+// wakeEvery is how often it is looked who must be woken.
+const wakeEvery = 100 * time.Millisecond
+
+// wake sends Reconfigure messages until done.
+func (s *Server) wake(w Wire, done <-chan struct{}) {
+	look := time.NewTicker(wakeEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-look.C:
+			s.wakeDue(w)
+		}
+	}
+}
+
+func (s *Server) wakeDue(w Wire) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wakes.due(s.o.Leases.Now(), func(id lease.ID, path []byte) {
+		to, name, datagram, ok := along(path, s.machine.waking(id, Renew))
+		if !ok {
+			return
+		}
+		link := w.Link(name)
+		if link == nil {
+			return
+		}
+		s.stats.Sent[Reconfigure]++
+		if err := w.Send(datagram, to, link); err != nil {
+			s.o.Log.Warn("client not told of the new configuration", "client", id.String(), "error", err)
+		}
+	})
 }
 
 // Stats returns the counters.
@@ -122,7 +169,7 @@ func (s *Server) Stats() Stats {
 	return Stats{maps.Clone(s.stats.Received), maps.Clone(s.stats.Sent), maps.Clone(s.stats.Unanswered)}
 }
 
-// Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is sent.
+// Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is on the disk; who is not told asks again.
 func (s *Server) Run(ctx context.Context, w Wire) error {
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	sent := make(chan struct{})
@@ -132,8 +179,15 @@ func (s *Server) Run(ctx context.Context, w Wire) error {
 			s.deliver(w, out)
 		}
 	}()
+	done, woken := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(woken)
+		s.wake(w, done)
+	}()
 	err := s.receive(w)
+	close(done)
 	close(s.sending)
+	<-woken
 	<-sent
 	if stop() {
 		w.Close()
@@ -175,10 +229,11 @@ func (s *Server) handle(w Wire, a *Arrival) {
 		return
 	}
 	client, _ := m.Find(ClientID)
+	s.wakes.heard(lease.ID(client), m.Type)
 	todo := sending{to: a.Source, link: a.Link, commit: slices.Clone(out.Commit), notes: slices.Clone(out.Notes), client: lease.ID(client)}
 	if out.Why == "" {
 		todo.b = append(s.buffer(), out.Reply...)
-		s.stats.Sent[MessageType(s.machine.reply[0])]++
+		s.stats.Sent[MessageType(s.machine.reply.b[0])]++
 	}
 	s.mu.Unlock()
 	if len(todo.commit) == 0 {
@@ -215,7 +270,7 @@ func (s *Server) deliver(w Wire, out sending) {
 	if out.b == nil {
 		return
 	}
-	if err := w.Send(out.b, out.to, out.link); err != nil {
+	if err := w.Send(out.b, out.to, out.link); err != nil && !errors.Is(err, net.ErrClosed) {
 		s.o.Log.Warn("reply not sent", "to", out.to, "error", err)
 	}
 	select {

@@ -3,6 +3,7 @@ package dhcp6
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 )
 
 // writer appends options to a message. What holds others is opened and closed; its length is filled in then.
@@ -42,6 +43,13 @@ func (w *writer) empty(code Code) { w.close(w.open(code)) }
 
 func (w *writer) uint16(v uint16) { w.b = binary.BigEndian.AppendUint16(w.b, v) }
 func (w *writer) uint32(v uint32) { w.b = binary.BigEndian.AppendUint32(w.b, v) }
+
+// time writes a duration in seconds.
+func (w *writer) time(code Code, d time.Duration) {
+	at := w.open(code)
+	w.uint32(seconds(d))
+	w.close(at)
+}
 
 func (w *writer) status(s Status) {
 	at := w.open(StatusCode)
@@ -93,10 +101,11 @@ func (w *writer) addresses(code Code, all []netip.Addr) {
 }
 
 // Wrap appends to b a message in the Relay-reply messages that take it back the way it came (RFC 9915 §19.3): each layer returns its
-// Interface-Id (§21.18), and Relay Agent Echo Request names what else (RFC 4994) is not supported.
+// Interface-Id (§21.18). What else it may ask to have back (RFC 4994) is not supported. Layers are those of Unwrap.
 func Wrap(b []byte, layers []Layer, message []byte) []byte {
 	w := writer{b}
-	open := make([]int, 0, maxLayers)
+	var places [maxLayers]int
+	open := places[:0]
 	for i := range layers {
 		l := &layers[i]
 		link, peer := l.Link.As16(), l.Peer.As16()

@@ -114,6 +114,17 @@ func (p *Pool) Next(now time.Time) (netip.Addr, bool) {
 	return p.addr(i), true
 }
 
+// Free reports whether an address is free at now, as far as the pool was told.
+func (p *Pool) Free(a netip.Addr, now time.Time) bool {
+	i, ok := p.index(a)
+	if !ok {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.free.until[i] != never && p.free.until[i] <= now.UnixMilli()
+}
+
 // Hold says that an address is taken until t, by an offer for example; zero is for ever.
 func (p *Pool) Hold(a netip.Addr, t time.Time) {
 	p.set(a, millis(t))
