@@ -26,7 +26,7 @@ func (m *machine) reconfigurable(c *asker, w *writer, t MessageType) {
 	if !c.accept {
 		return
 	}
-	w.empty(ReconfigureAccept) // §18.3.2, §18.3.9
+	w.empty(ReconfigureAccept)                             // §18.3.2, §18.3.9
 	if t == Reply && c.Type != Renew && c.Type != Rebind { // which the client has the key from already
 		key := m.key(c.id)
 		m.authentication(w, rkapKey, key)
