@@ -365,10 +365,7 @@ func (c *Client) becomeBound(now time.Time) {
 
 // Receive takes a packet that came at now. What is to be sent then, Tick says.
 func (c *Client) Receive(now time.Time, p *Packet) {
-	if p.Op != BootReply || p.XID != c.xid || !slices.Equal(p.Hardware(), c.o.Hardware) {
-		return
-	}
-	if id, ok := p.Get(ClientIdentifier); ok && !slices.Equal(id, c.o.ClientID) { // RFC 6842 §3
+	if !c.mine(p) {
 		return
 	}
 	server, ok := p.Addr(ServerIdentifier)
@@ -388,6 +385,12 @@ func (c *Client) Receive(now time.Time, p *Packet) {
 			c.restart(now)
 		}
 	}
+}
+
+// mine reports whether a packet answers the client's last message.
+func (c *Client) mine(p *Packet) bool {
+	id, ok := p.Get(ClientIdentifier)
+	return p.Op == BootReply && p.XID == c.xid && slices.Equal(p.Hardware(), c.o.Hardware) && (!ok || slices.Equal(id, c.o.ClientID)) // RFC 6842 §3
 }
 
 // expects reports whether an answer to a DHCPREQUEST is waited for from that server.

@@ -19,8 +19,6 @@ import (
 const (
 	receiveBuffer = 4 << 20 // octets the kernel keeps while we are busy; it may allow less
 	linksLast     = 2 * time.Second
-	udpSize       = 8
-	ipSize        = 20
 	pktinfoSize   = 12 // struct in_pktinfo
 )
 
@@ -205,29 +203,4 @@ func (s *sockets) sendPast(b []byte, to Destination) error {
 	return unix.Sendto(s.packet, datagram, 0, &unix.SockaddrLinklayer{
 		Protocol: network(unix.ETH_P_IP), Ifindex: to.Link.Index, Halen: ethernetSize, Addr: hardware,
 	})
-}
-
-// appendDatagram appends an IPv4 and UDP datagram. RFC 791 §3.1, RFC 768.
-func appendDatagram(d, payload []byte, from, to netip.AddrPort) []byte {
-	const udp, ttl = 17, 64
-	length := udpSize + len(payload)
-	d = append(d, 0x45, 0)
-	d = binary.BigEndian.AppendUint16(d, uint16(ipSize+length))
-	d = append(d, 0, 0, 0, 0, ttl, udp, 0, 0)
-	d = appendAddr(appendAddr(d, from.Addr()), to.Addr())
-	binary.BigEndian.PutUint16(d[10:], checksum(0, d))
-	d = binary.BigEndian.AppendUint16(d, from.Port())
-	d = binary.BigEndian.AppendUint16(d, to.Port())
-	d = binary.BigEndian.AppendUint16(d, uint16(length))
-	d = append(append(d, 0, 0), payload...)
-	sum := uint32(udp + length) // the pseudo header
-	for i := 12; i < ipSize; i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(d[i:]))
-	}
-	if c := checksum(sum, d[ipSize:]); c != 0 {
-		binary.BigEndian.PutUint16(d[ipSize+6:], c)
-	} else {
-		binary.BigEndian.PutUint16(d[ipSize+6:], 0xffff)
-	}
-	return d
 }

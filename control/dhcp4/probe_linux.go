@@ -65,6 +65,14 @@ func arpProbe(from net.HardwareAddr, a netip.Addr) []byte {
 	return appendAddr(append(b, make([]byte, ethernetSize)...), a)
 }
 
+// arpReply says who has an address, to nobody who asked. RFC 826; RFC 2131 §4.4.1.
+func arpReply(from net.HardwareAddr, a netip.Addr) []byte {
+	b := make([]byte, 0, arpSize)
+	b = append(b, 0, ethernet, 8, 0, ethernetSize, 4, 0, 2)
+	b = appendAddr(append(b, from...), a)
+	return appendAddr(append(b, 255, 255, 255, 255, 255, 255), a)
+}
+
 // arpSender returns the hardware address of a packet's sender if its protocol address is a, or if it probes for a itself: RFC 5227 §2.1.1.
 func arpSender(b []byte, a netip.Addr) ([]byte, bool) {
 	if len(b) < arpSize || !bytes.Equal(b[:6], []byte{0, ethernet, 8, 0, ethernetSize, 4}) {
