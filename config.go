@@ -57,6 +57,7 @@ type Config struct {
 	Metrics     MetricsConfig         `doc:"For Prometheus."`
 	Link        link.Config           `doc:"What tells whether the uplink is up."`
 	DHCP4       dhcp4.Config          `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
+	DHCP4Client dhcp4.ClientConfig    `toml:"dhcp4_client" doc:"For a site: the address that its provider gives it over IPv4 (RFC 2131)."`
 	DHCP6       dhcp6.Config          `toml:"dhcp6" doc:"For a site: addresses and prefixes for its hosts over IPv6 (RFC 9915), and where their mail is."`
 	DHCP6Client dhcp6.ClientConfig    `toml:"dhcp6_client" doc:"For a site: the address, or prefix, that its provider gives it over IPv6 (RFC 9915)."`
 	Hosts       hosts.Config          `doc:"For a site: the names of those hosts."`
@@ -70,8 +71,8 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	case !strings.Contains(cfg.Hostname, ".") && cfg.Hostname != "localhost": // RFC 5321 §2.3.5
 		report("hostname", fmt.Errorf("%q is not fully qualified: give it whole, such as %q", cfg.Hostname, cfg.Hostname+".clinic.example"))
 	}
-	if cfg.Link.Source == "lease" && cfg.DHCP6Client.Interface == "" {
-		report("link.source", errors.New("no DHCP client is on: set dhcp6_client.interface"))
+	if cfg.Link.Source == "lease" && cfg.DHCP4Client.Interface == "" && cfg.DHCP6Client.Interface == "" {
+		report("link.source", errors.New("no DHCP client is on: set dhcp4_client.interface or dhcp6_client.interface"))
 	}
 	if cfg.Data == "" {
 		report("data", errors.New("names no directory: give one such as \"/var/lib/bothy\""))

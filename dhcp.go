@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +29,29 @@ type addressing struct {
 	server4          *dhcp4.Server
 	server6          *dhcp6.Server
 
-	client6 atomic.Pointer[dhcp6.ClientService] // the one that runs
-	leased  link.Manual                         // whether a client of ours has an address
+	client4 atomic.Pointer[dhcp4.ClientService] // the one that runs
+	client6 atomic.Pointer[dhcp6.ClientService]
+	leased  link.Manual // whether a client of ours has an address
+
+	mu  sync.Mutex
+	has map[string]string // what each client has, by protocol
+}
+
+// leases tells what the client of a protocol has; "" is nothing. Either client's address has the link up.
+func (a *addressing) leases(protocol, has string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.has == nil {
+		a.has = map[string]string{}
+	}
+	a.has[protocol] = has
+	for _, protocol := range []string{"DHCPv4", "DHCPv6"} {
+		if has := a.has[protocol]; has != "" {
+			a.leased.Set(true, has)
+			return
+		}
+	}
+	a.leased.Set(false, "no address")
 }
 
 // openAddressing opens the leases of what is configured.
@@ -95,8 +117,15 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 			grace: cfg.StopGrace,
 		}
 	}
+	if cfg.DHCP4Client.Interface != "" {
+		units["dhcp4 client"] = s.client4Unit(cfg)
+	} else {
+		s.dhcp.leases("DHCPv4", "")
+	}
 	if cfg.DHCP6Client.Interface != "" {
 		units["dhcp6 client"] = s.client6Unit(cfg)
+	} else {
+		s.dhcp.leases("DHCPv6", "")
 	}
 	if stores := s.dhcp.stores(); cfg.Hosts.File != "" && len(stores) > 0 {
 		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
@@ -104,6 +133,58 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 			names.Stores = append(names.Stores, store)
 		}
 		units["hosts"] = unit{spec: cfg.Hosts, run: names.Run, grace: cfg.StopGrace}
+	}
+}
+
+// redialEvery is how often an interface that is gone is looked for.
+const redialEvery = 2 * time.Second
+
+// client4Unit asks the provider for an address. When the interface goes, as that of a modem does, it waits for another of that name.
+func (s *Site) client4Unit(cfg Config) unit {
+	var wire dhcp4.ClientWire
+	client := &dhcp4.ClientService{
+		Config: cfg.DHCP4Client, Host: iface.Interface(cfg.DHCP4Client.Interface), File: filepath.Join(cfg.Data, "dhcp4.binding"),
+		Log: s.env.Log.With("service", "dhcp4-client"),
+		Changed: func(b dhcp4.Binding) {
+			if !b.Address.IsValid() {
+				s.dhcp.leases("DHCPv4", "")
+				return
+			}
+			s.dhcp.leases("DHCPv4", fmt.Sprintf("%v on %s", b.Address, cfg.DHCP4Client.Interface))
+		},
+	}
+	return unit{
+		spec: cfg.DHCP4Client,
+		open: func() (err error) { wire, err = dhcp4.Dial(cfg.DHCP4Client.Interface); return err },
+		shut: func() { wire.Close() },
+		run: func(ctx context.Context) error {
+			s.dhcp.client4.Store(client)
+			defer s.dhcp.client4.CompareAndSwap(client, nil)
+			for err := client.Run(ctx, wire); ctx.Err() == nil; err = client.Run(ctx, wire) {
+				client.Log.Warn("interface lost", "error", err)
+				s.dhcp.leases("DHCPv4", "")
+				if wire = s.redial(ctx, cfg.DHCP4Client.Interface); wire == nil {
+					break
+				}
+			}
+			return nil
+		},
+		stage: ground, // the others may still need the address
+		grace: cfg.StopGrace,
+	}
+}
+
+// redial opens an interface when it is there; nil when ctx ended before.
+func (s *Site) redial(ctx context.Context, name string) dhcp4.ClientWire {
+	for {
+		if wire, err := dhcp4.Dial(name); err == nil {
+			return wire
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(redialEvery):
+		}
 	}
 }
 
@@ -116,10 +197,10 @@ func (s *Site) client6Unit(cfg Config) unit {
 		Changed: func(b dhcp6.Binding) {
 			have := append(slices.Clone(b.Addresses), b.Prefixes...)
 			if len(have) == 0 {
-				s.dhcp.leased.Set(false, "no address on "+cfg.DHCP6Client.Interface)
+				s.dhcp.leases("DHCPv6", "")
 				return
 			}
-			s.dhcp.leased.Set(true, fmt.Sprintf("%v on %s", have[0].Prefix, cfg.DHCP6Client.Interface))
+			s.dhcp.leases("DHCPv6", fmt.Sprintf("%v on %s", have[0].Prefix, cfg.DHCP6Client.Interface))
 		},
 	}
 	return unit{
@@ -196,6 +277,12 @@ func reachable(all netip.Addr, lists ...[]string) []netip.Addr {
 	return addrs
 }
 
+// Uplink is the answer of GET /v1/uplink: what our clients were given. A client that is off has none.
+type Uplink struct {
+	DHCP4 *dhcp4.Binding `json:"dhcp4,omitempty"`
+	DHCP6 *dhcp6.Binding `json:"dhcp6,omitempty"`
+}
+
 // Lease is one row of GET /v1/leases. Its times are those of people's clocks.
 type Lease struct {
 	lease.Lease
@@ -212,12 +299,19 @@ type LeaseRequest struct {
 
 // handleLeases answers the command line about leases, and about what our own clients have.
 func (s *Site) handleLeases(server *admin.Server) {
-	admin.Handle(server, http.MethodGet, "/v1/uplink/dhcp6", func(context.Context, struct{}) (dhcp6.Binding, error) {
-		client := s.dhcp.client6.Load()
-		if client == nil {
-			return dhcp6.Binding{}, &admin.Error{Status: http.StatusConflict, Text: "this server asks nobody for an address", Hint: "set dhcp6_client.interface in the configuration"}
+	admin.Handle(server, http.MethodGet, "/v1/uplink", func(context.Context, struct{}) (Uplink, error) {
+		four, six := s.dhcp.client4.Load(), s.dhcp.client6.Load()
+		if four == nil && six == nil {
+			return Uplink{}, &admin.Error{Status: http.StatusConflict, Text: "this server asks nobody for an address", Hint: "set dhcp4_client.interface or dhcp6_client.interface in the configuration"}
 		}
-		return client.Binding(), nil
+		var up Uplink
+		if four != nil {
+			up.DHCP4 = new(four.Binding())
+		}
+		if six != nil {
+			up.DHCP6 = new(six.Binding())
+		}
+		return up, nil
 	})
 	admin.Handle(server, http.MethodGet, "/v1/leases", func(context.Context, struct{}) ([]Lease, error) {
 		rows := []Lease{}

@@ -13,6 +13,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"bothy/control/hook"
+	"bothy/lib/durable"
 )
 
 // ClientConfig is what the operator sets.
@@ -69,6 +72,7 @@ type ClientService struct {
 
 	binding atomic.Pointer[Binding]
 	client  *Client
+	hook    *hook.Hook
 	set     []Held // on the host
 	unsure  []Held // whose duplicate address detection is not over
 }
@@ -92,6 +96,9 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 	done := make(chan struct{})
 	defer close(done)
 	go func() { failed <- receive(w, messages, done) }()
+
+	s.hook = hook.New(s.Config.Hook, s.Log)
+	defer s.hook.Close()
 
 	now := time.Now()
 	s.client = NewClient(ClientOptions{
@@ -197,10 +204,11 @@ func (s *ClientService) follow(now time.Time) {
 	}
 	if content, err := json.Marshal(kept{b, b.Key, b.Replay}); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
-	} else if err := writeSynced(s.File, content); err != nil {
+	} else if err := durable.WriteFile(s.File, content); err != nil {
 		s.Log.Error("what the client has was not written down: a restart asks anew", "file", s.File, "error", err)
 	}
 	s.Log.Info("DHCPv6", "interface", s.Config.Interface, "state", s.client.State(), "addresses", texts(b.Addresses), "prefixes", texts(b.Prefixes))
+	s.hook.Tell(hook.Event{Protocol: "dhcp6", Interface: s.Config.Interface, State: fmt.Sprint(s.client.State()), Binding: b})
 	if s.Changed != nil {
 		s.Changed(b)
 	}

@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+
+	"bothy/lib/durable"
 )
 
 // Identity reads a server's DUID and its secret from a file, which is made when it is missing. A DUID must never change (RFC 9915 §11), so
@@ -19,7 +20,7 @@ func Identity(file string) (duid, secret []byte, err error) {
 		rand.Read(b)                                  // never fails
 		b[0], b[1] = 0, 4                             // RFC 9915 §11.5: DUID-UUID
 		b[8], b[10] = b[8]&0x0f|0x40, b[10]&0x3f|0x80 // version 4, RFC 9562's variant
-		err = writeSynced(file, b)
+		err = durable.WriteFile(file, b)
 	}
 	if err == nil && len(b) != size {
 		err = fmt.Errorf("%s: %d octets instead of %d: it is not this server's identity", file, len(b), size)
@@ -28,26 +29,4 @@ func Identity(file string) (duid, secret []byte, err error) {
 		return nil, nil, fmt.Errorf("dhcp6: %w", err)
 	}
 	return b[:18], b[18:], nil
-}
-
-// writeSynced makes a file that is there whole or not at all.
-func writeSynced(file string, b []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(file), ".identity-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temp.Name())
-	_, err = temp.Write(b)
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp.Name(), file); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

@@ -33,10 +33,14 @@ type setup struct {
 
 const asServer = "BOTHY_TEST_DHCP4"
 
-// TestMain is the server when it was started as one: a namespace belongs to a process.
+// TestMain is the server, or our client, when it was started as one: a namespace belongs to a process.
 func TestMain(m *testing.M) {
-	if text := os.Getenv(asServer); text != "" {
-		if err := server(text); err != nil {
+	for name, become := range map[string]func(string) error{asServer: server, asClient: client} {
+		text := os.Getenv(name)
+		if text == "" {
+			continue
+		}
+		if err := become(text); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
