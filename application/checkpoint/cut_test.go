@@ -161,6 +161,9 @@ func TestCutAtEveryOctet(t *testing.T) {
 	for _, how := range []sim.How{sim.Reset, sim.Lost, sim.Closed, sim.Silent} {
 		for _, side := range []sim.Side{sim.Dialer, sim.Listener} {
 			for _, killed := range []bool{false, true} {
+				if killed && how != sim.Lost && how != sim.Reset {
+					continue
+				}
 				t.Run(fmt.Sprintf("%v-%v-%t", side, how, killed), func(t *testing.T) {
 					t.Parallel()
 					for after := int64(0); after <= to[side]; after += stride(after, to[side], how) {
@@ -179,10 +182,10 @@ func TestCutAtEveryOctet(t *testing.T) {
 func stride(after, all int64, how sim.How) int64 {
 	step := int64(1)
 	if how != sim.Lost {
-		step = 5
+		step = 13
 	}
 	if after > 700 && after < all-700 {
-		return 1999
+		return 4999
 	}
 	return step
 }
