@@ -79,7 +79,6 @@ type sending struct {
 	commit []lease.Pending
 	notes  []Note
 	client lease.ID
-	name   string
 }
 
 // New returns a server. The error names what is wrong with the configuration.
