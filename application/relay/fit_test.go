@@ -118,7 +118,8 @@ func TestTLSNotRequired(t *testing.T) {
 				if test.next != "" {
 					cfg.NextHops = map[string]NextHop{"far.example": {TLS: test.next}}
 				}
-				g := newRig(t, at(x), Options{Resolver: test.resolver}, cfg)
+				n := at(x)
+				g := newRig(t, n, Options{Resolver: test.resolver}, cfg)
 				defer g.stop()
 				g.accept("other", "bob@far.example")
 				g.acceptAs("report", "bob@far.example", func(env *message.Envelope) { env.TLSOptional = true })
@@ -126,6 +127,9 @@ func TestTLSNotRequired(t *testing.T) {
 				pass(time.Minute)
 				if got := x.taken(); got != test.came || x.secured.Load() != test.secured {
 					t.Errorf("came: %q, TLS %v; last reply %q", got, x.secured.Load(), g.lastReply())
+				}
+				if tries := strings.Count(n.dials(), "192.0.2.1:25"); tries > 4 { // who asks for it is tried no oftener than others
+					t.Errorf("dialled %d times", tries)
 				}
 			})
 		})

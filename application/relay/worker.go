@@ -109,7 +109,7 @@ func (w *worker) carry(ctx, hard context.Context, lease *queue.Lease) bool {
 			lease.Release()
 			return false
 		default:
-			w.fail(ctx, hard, lease, f)
+			w.fail(ctx, hard, lease, f, need)
 			return true
 		}
 	}
@@ -189,16 +189,16 @@ func (w *worker) testify(f *failure) {
 }
 
 // fail defers lease because the next hop cannot be used, and with it whatever else of the lane is due: one attempt a round is
-// enough for all (RFC 5321 §4.5.4.1), but for those whose senders do not mind that there is no TLS as it should be. What is permanent for
-// the lane is so for each of its recipients.
-func (w *worker) fail(ctx, hard context.Context, lease *queue.Lease, f *failure) {
+// enough for all (RFC 5321 §4.5.4.1), but for those whose senders do not mind that there is no TLS as it should be: for them need says whether
+// the attempt was theirs. What is permanent for the lane is so for each of its recipients.
+func (w *worker) fail(ctx, hard context.Context, lease *queue.Lease, f *failure, need care) {
 	r := w.relay
 	r.o.Log.Warn("next hop cannot be used", "lane", w.lane, "reply", f.reply.Error())
 	w.testify(f)
 	r.crew.mourn(w.lane, f, r.o.Now())
 	jitter := r.o.Rand()
 	for lease != nil {
-		if f.insecure() && lease.Envelope.TLSOptional {
+		if f.insecure() && lease.Envelope.TLSOptional && need != loose {
 			w.carry(ctx, hard, lease)
 		} else {
 			w.put(lease, f, r.retry(w.lane, tries(lease), jitter))
