@@ -347,7 +347,8 @@ func (b *body) check() {
 	case b.refusal.Code != 0:
 	case b.size > b.s.limits.MessageSize: // RFC 1870 §6.3
 		b.refusal = replyTooBig
-	case (b.dots.bare || b.ends.bare) && !b.bareOK:
+	case (b.dots.bare || b.ends.bare) && !b.bareOK,
+		b.header.ends.bare && !b.s.server.AllowBareNewlines: // a header has lines whatever BODY says: else fields hide in others (RFC 5322 §2.2)
 		b.refusal = replyBareText
 	case b.s.server.Refuse8Bit && b.env.Body == message.Body7Bit && !b.env.UTF8 && !isASCII(b.text):
 		b.refusal = reply8Bit

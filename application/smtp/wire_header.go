@@ -14,7 +14,8 @@ const (
 // headerScan reads of a header section that arrives in pieces what a transfer agent must know, in bounded memory. Nothing else of a
 // message is looked at (RFC 5321 §6.4).
 type headerScan struct {
-	over     bool   // the header section has ended
+	over     bool // the header section has ended
+	ends     lineEnds
 	loose    bool   // the text begins with white space: it would continue the field before it, which is ours
 	received int    // fields (RFC 5321 §6.3)
 	solicit  string // the keywords of Solicitation (RFC 3865 §2.5)
@@ -44,7 +45,9 @@ const (
 	keptNoTLS
 )
 
-func (h *headerScan) write(p []byte) {
+func (h *headerScan) write(text []byte) {
+	p := text
+	defer func() { h.ends.write(text[:len(text)-len(p)]) }()
 	for len(p) > 0 && !h.over {
 		if h.inLine {
 			p = p[h.rest(p):]
