@@ -2,6 +2,8 @@ package odmr
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/application/smtp"
 	"bothy/lib/sim"
 )
@@ -74,6 +77,7 @@ func TestEtrnNodes(t *testing.T) {
 
 // TestEtrn: what waits goes to the customer's host, and nothing of others; a session in the seat of one that called keeps it.
 func TestEtrn(t *testing.T) {
+	certificate() // outside of the bubble
 	synctest.Test(t, func(t *testing.T) {
 		x := newExchange(t)
 		x.set(func(c *directory.Customer) { c.Host = "mail.clinic.example:25" })
@@ -141,4 +145,63 @@ func TestEtrn(t *testing.T) {
 		}
 		x.duplicates()
 	})
+}
+
+// TestEtrnRequireTLS: RFC 8689 §4.2.1: what requires TLS with a server that proves who it is does not go to a host that proves nothing, though that
+// promises REQUIRETLS; it waits for the customer's own call. All else goes.
+func TestEtrnRequireTLS(t *testing.T) {
+	certificate() // outside of the bubble
+	synctest.Test(t, func(t *testing.T) {
+		x := newExchange(t)
+		x.set(func(c *directory.Customer) { c.Host = "mail.clinic.example:25" })
+		secret := &message.Envelope{
+			ID: message.NewID(time.Now()), ReversePath: address(t, "a@sender.example"), RequireTLS: true,
+			Recipients: []message.Recipient{{Address: address(t, "a@clinic.example")}},
+		}
+		if err := x.hold.Accept(t.Context(), secret, strings.NewReader("Subject: secret\r\n\r\nsecret\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		starter := &Starter{
+			Provider: func() *Provider { return x.provider }, Directory: x.provider.Directory.(*guarded),
+			Dial: func(context.Context, string, string) (net.Conn, error) {
+				near, far := sim.Pipe(sim.Path{Delay: time.Second})
+				host := &smtp.Server{
+					Hostname: "clinic.example", TLS: serverTLS(), Accept: x, Policy: gate{nil, mine, func() {}}, Offer: smtp.Offer{RequireTLS: true},
+				}
+				go func() { _ = host.Serve(context.Background(), smtp.NewConn(near)); near.Close() }()
+				return far, nil
+			},
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error)
+		go func() { ended <- starter.Run(ctx) }()
+		if r := starter.Etrn(ctx, &smtp.Session{}, "#foobar.net"); r.Code != 250 {
+			t.Error(r)
+		}
+		time.Sleep(time.Minute)
+		if _, all := x.hold.Waiting(lane("clinic.example")); x.arrived("one") != 1 || x.arrived("secret") != 0 || all != 2 { // "four", which is refused at first, waits too
+			t.Errorf("%q, %d wait", x.arrivals, all)
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestProves(t *testing.T) {
+	_, pem := certificate()
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() { _ = tls.Server(far, serverTLS()).Handshake(); far.Close() }()
+	conn := tls.Client(near, &tls.Config{InsecureSkipVerify: true})
+	if err := conn.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	state := conn.ConnectionState()
+	if !proves(&state, "provider.example", roots) || proves(&state, "mail.clinic.example", roots) || proves(&state, "provider.example", x509.NewCertPool()) {
+		t.Error("what a certificate proves is misread")
+	}
 }

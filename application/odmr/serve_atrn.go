@@ -36,6 +36,7 @@ type session struct {
 	linger   time.Duration       // after the last message
 	keep     bool                // what is too large waits
 	full     bool                // the customer takes no more in this session
+	stranger bool                // nobody has proved to be the customer: we have called him
 	apart    map[message.ID]bool // messages that the customer has, but not for all: the others get them in a transaction of their own
 	stage    atomic.Int32        // a State
 	messages atomic.Int64        // that the customer has taken

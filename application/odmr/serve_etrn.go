@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,6 +28,7 @@ type Starter struct {
 	Provider  func() *Provider // the one whose configuration is in force
 	Directory Hosts
 	Dial      func(ctx context.Context, network, address string) (net.Conn, error) // nil: net.Dialer's
+	Roots     *x509.CertPool                                                       // who vouches for hosts; nil: the system's
 	Log       *slog.Logger
 
 	once  sync.Once
@@ -161,19 +163,32 @@ func (s *Starter) deliver(ctx context.Context, a started) error {
 	return out.err
 }
 
-// send greets, secures what can be secured, and sends. Whose certificate it is nobody says, so any will do, which is as good as DNS
-// would tell of a mail exchanger (RFC 7435 §3).
+// send greets, secures what can be secured, and sends. Any certificate will do, which is as good as DNS would tell of a mail exchanger
+// (RFC 7435 §3), but for mail whose sender requires more (RFC 8689 §4.2.1): the operator has named the host, so the name is what it must prove.
 func (s *Starter) send(ctx context.Context, out *session, client *smtp.Client, address string) error {
 	work := context.WithoutCancel(ctx) // a message under way is finished
 	if err := client.Greet(work); err != nil {
 		return fmt.Errorf("odmr: no greeting: %w", err)
 	}
+	out.stranger = true
 	if _, offered := client.Has("STARTTLS"); offered {
 		host, _, _ := net.SplitHostPort(address)
-		if err := client.StartTLS(work, &tls.Config{ServerName: host, InsecureSkipVerify: true}); err != nil {
+		cfg := &tls.Config{ServerName: host, InsecureSkipVerify: true}
+		if err := client.StartTLS(work, cfg); err != nil {
 			return fmt.Errorf("odmr: STARTTLS: %w", err)
 		}
+		out.stranger = !proves(client.Conn.TLS(), host, s.Roots)
 	}
 	err := out.send(ctx, client)
 	return cmp.Or(err, client.Quit(work))
+}
+
+// proves reports whether somebody who is trusted vouches for the host's certificate.
+func proves(state *tls.ConnectionState, host string, roots *x509.CertPool) bool {
+	between := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		between.AddCert(cert)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, DNSName: host})
+	return err == nil
 }

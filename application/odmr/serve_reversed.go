@@ -115,7 +115,11 @@ func (b *batch) next(ctx context.Context) {
 // outgoing readies a message; ok is false if it stays here.
 func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	s, env := b.session, m.envelope()
-	if r, kept := s.tooLarge(b.client, m); kept {
+	r, kept := s.tooLarge(b.client, m)
+	if !kept {
+		r, kept = s.tooOpen(env)
+	}
+	if kept {
 		b.fail(b.settle(m, same(r, len(env.Recipients)), nextCall))
 		return out, false
 	}
@@ -358,4 +362,13 @@ func (s *source) Read(b []byte) (int, error) {
 		s.err = err
 	}
 	return n, err
+}
+
+// tooOpen returns the reply that keeps a message here whose sender requires TLS with a server that has proved who it is (RFC 8689 §4.2.1), where
+// none has. The customer may call for it.
+func (s *session) tooOpen(env *message.Envelope) (r smtp.Reply, kept bool) {
+	if !s.stranger || !env.RequireTLS || env.ReversePath.IsNull() { // RFC 8689 §5: notices go on without
+		return smtp.Reply{}, false
+	}
+	return smtp.Reply{Code: 451, Enhanced: [3]int{4, 7, 10}, Text: "the customer's host proves nothing, which the sender requires: it waits"}, true
 }
