@@ -166,7 +166,7 @@ func TestEtrnRequireTLS(t *testing.T) {
 			Dial: func(context.Context, string, string) (net.Conn, error) {
 				near, far := sim.Pipe(sim.Path{Delay: time.Second})
 				host := &smtp.Server{
-					Hostname: "clinic.example", TLS: serverTLS(), Accept: x, Policy: gate{nil, mine, func() {}}, Offer: smtp.Offer{RequireTLS: true},
+					Hostname: "clinic.example", TLS: serverTLS(), Accept: x, Policy: gate{nil, mine, nil, func() {}}, Offer: smtp.Offer{RequireTLS: true},
 				}
 				go func() { _ = host.Serve(context.Background(), smtp.NewConn(near)); near.Close() }()
 				return far, nil
