@@ -87,6 +87,8 @@ type machine struct {
 	chosen  []netip.Prefix // for this message
 	reply   writer         // of the reply,
 	whole   []byte         // and of what takes it back through them
+	hashed  []byte         // what mac is taken of,
+	sum     []byte         // and what it is
 	commit  []lease.Pending
 	notes   []Note
 }

@@ -1,7 +1,6 @@
 package dhcp6
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -94,18 +93,18 @@ func (m *machine) draw(c *asker, ia *IA, pool *lease.Pool, first netip.Addr, is 
 
 // hash is a number that only this server can tell.
 func (m *machine) hash(id lease.ID, ia *IA) uint32 {
-	in := make([]byte, 0, maxDUID+5)
-	in = binary.BigEndian.AppendUint32(append(in, byte(ia.Code)), ia.IAID)
-	sum := m.keyed(append(in, id...))
-	return binary.BigEndian.Uint32(sum[:])
+	m.hashed = binary.BigEndian.AppendUint32(append(m.hashed[:0], byte(ia.Code)), ia.IAID)
+	m.hashed = append(m.hashed, id...)
+	return binary.BigEndian.Uint32(m.keyed(m.hashed))
 }
 
 // keyed is the HMAC-SHA-256 of in under this server's secret.
-func (m *machine) keyed(in []byte) (sum [sha256.Size]byte) {
+// It is valid until the next.
+func (m *machine) keyed(in []byte) []byte {
 	m.mac.Reset()
 	m.mac.Write(in)
-	m.mac.Sum(sum[:0])
-	return sum
+	m.sum = m.mac.Sum(m.sum[:0])
+	return m.sum
 }
 
 // plus adds to the last 32 bits of an address, which a pool does not leave.

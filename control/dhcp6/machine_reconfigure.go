@@ -48,8 +48,7 @@ func (m *machine) authentication(w *writer, kind byte, value [md5.Size]byte) int
 
 // key is a client's reconfigure key. It is derived from the server's secret, so nothing has to be remembered (§20.4.2: not predictable).
 func (m *machine) key(id lease.ID) [md5.Size]byte {
-	sum := m.keyed(append([]byte("reconfigure key "), id...))
-	return [md5.Size]byte(sum[:])
+	return [md5.Size]byte(m.keyed(append([]byte("reconfigure key "), id...)))
 }
 
 // waking writes a Reconfigure message that makes a client send a message of kind (RFC 9915 §18.3.11). Its Option Request names the mail

@@ -19,7 +19,7 @@ type bench struct {
 }
 
 var (
-	serverDUID = []byte{0, 4, 1, 2, 3}
+	serverDUID = []byte{0, 4, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}
 	clientDUID = []byte{0, 3, 0, 1, 2, 0, 0, 0, 0, 1}
 )
 
