@@ -26,6 +26,7 @@ import (
 	"bothy/control/dhcp4"
 	"bothy/control/dhcp6"
 	"bothy/control/hosts"
+	"bothy/control/ra"
 	"bothy/operational/link"
 )
 
@@ -60,6 +61,7 @@ type Config struct {
 	DHCP4Client dhcp4.ClientConfig    `toml:"dhcp4_client" doc:"For a site: the address that its provider gives it over IPv4 (RFC 2131)."`
 	DHCP6       dhcp6.Config          `toml:"dhcp6" doc:"For a site: addresses and prefixes for its hosts over IPv6 (RFC 9915), and where their mail is."`
 	DHCP6Client dhcp6.ClientConfig    `toml:"dhcp6_client" doc:"For a site: the address, or prefix, that its provider gives it over IPv6 (RFC 9915)."`
+	RA          ra.Config             `toml:"ra" doc:"For a site: links on which this host is the IPv6 router (RFC 4861 §6.2)."`
 	Hosts       hosts.Config          `doc:"For a site: the names of those hosts."`
 }
 

@@ -18,6 +18,7 @@ import (
 	"bothy/control/dhcp6"
 	"bothy/control/hosts"
 	"bothy/control/lease"
+	"bothy/control/ra"
 	"bothy/management/admin"
 	"bothy/operational/iface"
 	"bothy/operational/link"
@@ -127,6 +128,9 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 	} else {
 		s.dhcp.leases("DHCPv6", "")
 	}
+	for _, l := range cfg.RA.Links {
+		units["router on "+l.Interface] = s.routerUnit(l, cfg.StopGrace)
+	}
 	if stores := s.dhcp.stores(); cfg.Hosts.File != "" && len(stores) > 0 {
 		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
 		for _, store := range stores {
@@ -219,6 +223,21 @@ func (s *Site) client6Unit(cfg Config) unit {
 		},
 		stage: ground, // the others may still need the address
 		grace: cfg.StopGrace,
+	}
+}
+
+// routerUnit tells the hosts of a link that this host is their router.
+func (s *Site) routerUnit(l ra.LinkConfig, grace time.Duration) unit {
+	router := &ra.Router{Config: l, Log: s.env.Log.With("service", "ra")}
+	var wire ra.Wire
+	return unit{
+		spec: l,
+		open: func() (err error) { wire, err = ra.Listen(l.Interface); return err },
+		shut: func() { wire.Close() },
+		run:  func(ctx context.Context) error { return router.Run(ctx, wire) },
+
+		grace: grace,
+		stage: ground,
 	}
 }
 
