@@ -3,6 +3,7 @@ package odmr
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -150,4 +151,45 @@ func TestLookAlikes(t *testing.T) {
 			t.Errorf("%d recipients of others are left, want %d", left, want)
 		}
 	})
+}
+
+// TestOneNotice: a message refused for recipients in two domains of a customer, two lanes of the queue, makes one notice that names them
+// all; what the site takes of it stays out of that.
+func TestOneNotice(t *testing.T) {
+	for _, c := range []struct{ to, failed string }{
+		{"gone@clinic.example gone@clinic.example.net", "gone@clinic.example gone@clinic.example.net"},
+		{"a@clinic.example gone@clinic.example b@clinic.example.net lost@clinic.example.net", "gone@clinic.example lost@clinic.example.net"},
+		{"gone@clinic.example b@clinic.example.net", "gone@clinic.example"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			x := emptyExchange(t)
+			x.later("one", strings.Fields(c.to)...)
+			if err := x.call(sim.Path{}); err != nil {
+				t.Error(err)
+			}
+			l, err := x.hold.Lease("mx/sender.example", "test")
+			if err != nil || l == nil {
+				t.Fatalf("%s: no notice, %v", c.to, err)
+			}
+			body, err := l.Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, _ := io.ReadAll(body)
+			body.Close()
+			var named []string
+			for _, line := range strings.Split(string(text), "\r\n")[2:] {
+				if to, _, ok := strings.Cut(line, ": "); ok {
+					named = append(named, to)
+				}
+			}
+			slices.Sort(named)
+			if got := strings.Join(named, " "); got != c.failed {
+				t.Errorf("%s: the notice names %q, want %q", c.to, got, c.failed)
+			}
+			if _, n := x.hold.Waiting("mx/sender.example"); n != 1 || x.hold.Stats().Waiting != 1 {
+				t.Errorf("%s: %d notices, %d wait in all", c.to, n, x.hold.Stats().Waiting)
+			}
+		})
+	}
 }

@@ -244,6 +244,7 @@ func TestFetchBesideLingering(t *testing.T) {
 		x.vanish() // nobody knows that
 		time.Sleep(fresh + time.Second)
 		x.later("push", "a@clinic.example")
+		synctest.Wait()                                                                 // the old session sends it to nobody
 		if report, err = c.Call(t.Context(), nil); err != nil || report.Messages != 2 { // and what was put off
 			t.Errorf("%+v, %v", report, err)
 		}
@@ -352,6 +353,7 @@ func TestLinkEndsLingering(t *testing.T) {
 		states <- link.State{Up: false}
 		time.Sleep(time.Minute)
 		x.later("push", "a@clinic.example")
+		synctest.Wait() // the old session sends it to nobody
 		states <- link.State{Up: true, Since: time.Now()}
 		time.Sleep(proof + time.Second)
 		if x.arrived("push") != 1 {

@@ -48,6 +48,21 @@ type entry struct {
 	damaged  bool   // the record or the body cannot be read
 }
 
+// newEntry makes an entry with so many rows. Most messages have one recipient: entry, row and the first stay are then one piece of memory,
+// which a start with a million of them makes and marks in a third of the time.
+func newEntry(rows int) *entry {
+	if rows != 1 {
+		return &entry{rows: make([]row, rows)}
+	}
+	one := new(struct {
+		entry
+		row  [1]row
+		stay stay
+	})
+	one.rows, one.row[0].stay = one.row[:], &one.stay
+	return &one.entry
+}
+
 // stay is one message in one lane: it lasts as long as any of its rows is there.
 type stay struct {
 	entry *entry
@@ -239,7 +254,11 @@ func (x *index) settle(r *row) (gone bool) {
 func (x *index) enter(r *row, e *entry, name Lane) {
 	l := x.lane(name)
 	if l.newest == nil || l.newest.entry != e {
-		l.newest = &stay{entry: e, lane: l}
+		if r.stay == nil || r.stay.lane != nil { // else newEntry has made it
+			r.stay = new(stay)
+		}
+		r.stay.entry, r.stay.lane = e, l
+		l.newest = r.stay
 		l.stays.push(l.newest)
 		l.octets += e.size
 	}

@@ -25,7 +25,8 @@ func (l Lane) Kind() string { k, _, _ := strings.Cut(string(l), "/"); return k }
 // Name is what stands behind it.
 func (l Lane) Name() string { _, n, _ := strings.Cut(string(l), "/"); return n }
 
-// Router names the lane of each recipient. It does no I/O that can fail: what cannot be decided now gets a lane to wait in.
+// Router names the lane of each recipient. It does no I/O that can fail: what cannot be decided now gets a lane to wait in,
+// and it keeps neither argument.
 type Router interface {
 	Lane(env *message.Envelope, to *message.Recipient) Lane
 }

@@ -68,15 +68,15 @@ func Open(ctx context.Context, o Options) (*Spool, error) {
 	s.buffers.New = func() any { return s.newBuffer() }
 	s.index = newIndex(s.callers.tell)
 	s.watch.set(o.Now(), o.Running)
-	start := time.Now()
+	start, head := time.Now(), new(record)
 	log, err := wal.Open(wal.Options{
 		FS: o.FS, Dir: path.Join(o.Dir, logDir), SegmentSize: o.Config.SegmentSize, Hold: o.Config.CommitDelay, Damaged: s.damage, Died: s.poke,
-		Heads: s.heads(ctx),
+		Heads: s.heads(ctx, head),
 	}, func(p wal.Position, b []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.replay(p, b, len(b))
+		s.replay(head, p, b, len(b))
 		return nil
 	})
 	if err != nil {

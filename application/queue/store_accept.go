@@ -137,10 +137,9 @@ func (s *Spool) route(r *record) []Lane {
 // insert makes a record's message known, with one lane for each recipient. The caller holds mu.
 func (s *Spool) insert(r *record, p wal.Position, length int, lanes []Lane) {
 	now := s.now()
-	e := &entry{
-		id: r.ID, accepted: r.accepted, place: p, size: r.size, length: uint32(length), apart: r.apart, proven: r.fresh,
-		rows: make([]row, len(r.Recipients)), priority: r.Priority, returns: r.DeliverBy.Return,
-	}
+	e := newEntry(len(r.Recipients))
+	e.id, e.accepted, e.place, e.size, e.length = r.ID, r.accepted, p, r.size, uint32(length)
+	e.apart, e.proven, e.priority, e.returns = r.apart, r.fresh, r.Priority, r.DeliverBy.Return
 	if !r.HoldUntil.IsZero() {
 		e.release = r.HoldUntil.UnixMilli()
 	}

@@ -9,13 +9,13 @@ import (
 	"bothy/lib/wal"
 )
 
-// heads has the log read no body when it is opened.
-func (s *Spool) heads(ctx context.Context) *wal.Heads {
+// heads has the log read no body when it is opened. Each head is read into r.
+func (s *Spool) heads(ctx context.Context, r *record) *wal.Heads {
 	return &wal.Heads{Length: headLength, Replay: func(p wal.Position, head []byte, length int) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s.replay(p, head, length)
+		s.replay(r, p, head, length)
 		return nil
 	}}
 }
@@ -33,16 +33,15 @@ func headLength(b []byte) int {
 }
 
 // replay does to the index what a record says, of whose length octets b is at least all but the body. What cannot be read is reported
-// and left out: the rest is served.
-func (s *Spool) replay(p wal.Position, b []byte, length int) {
+// and left out: the rest is served. r is memory for it.
+func (s *Spool) replay(r *record, p wal.Position, b []byte, length int) {
 	var err error
 	switch {
 	case len(b) == 0:
 		err = errRecord
 	case b[0] == kindMessage:
-		var r *record
 		var body []byte
-		if r, body, err = parseMessage(b); err == nil {
+		if body, err = r.parse(b); err == nil {
 			s.replayMessage(r, p, length, len(body)+length-len(b))
 		}
 	case b[0] == kindUpdate:

@@ -750,7 +750,8 @@ func TestMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range n {
-		e := &entry{id: message.ID{byte(i), byte(i >> 8), byte(i >> 16)}, place: wal.Position{Segment: 1}, rows: make([]row, 1)}
+		e := newEntry(1)
+		e.id, e.place = message.ID{byte(i), byte(i >> 8), byte(i >> 16)}, wal.Position{Segment: 1}
 		x.add(e, []Lane{"odmr/a.example"}, 1, terms{func(Lane) time.Duration { return time.Hour }, func(Lane) time.Duration { return 0 }})
 	}
 	runtime.GC()

@@ -361,7 +361,7 @@ func parseFields(b []byte, ended bool, fn func(field) error) (rest []byte, err e
 func parseMessage(b []byte) (r *record, body []byte, err error) {
 	if len(b) > 0 && b[0] == kindMessage {
 		r = new(record)
-		body, err = parseFields(b[1:], true, r.set)
+		body, err = r.parse(b)
 		return r, body, err
 	}
 	_, r, body, err = parseUpdate(b)
@@ -369,6 +369,12 @@ func parseMessage(b []byte) (r *record, body []byte, err error) {
 		err = fmt.Errorf("%w: no message", errRecord)
 	}
 	return r, body, err
+}
+
+// parse reads a kindMessage into r and returns its body. The recipients take the place of those that were in r.
+func (r *record) parse(b []byte) (body []byte, err error) {
+	*r = record{Envelope: message.Envelope{Recipients: r.Recipients[:0]}, states: r.states[:0]}
+	return parseFields(b[1:], true, r.set)
 }
 
 func (r *record) set(f field) (err error) {

@@ -276,8 +276,11 @@ func (s *Session) extend(ctx context.Context, e *Extension, arg string) error {
 	if r := s.permit(row, arg); r.Code != 0 {
 		return s.answer(row, r, nil)
 	}
-	if err := s.last(); err != nil {
+	if err := s.Conn.flush(); err != nil {
 		return err
+	}
+	if len(s.Conn.in) > 0 { // what comes after this is looked for before a turn only: that takes probeTimeout
+		return s.close(replyBuffered, ErrBuffered)
 	}
 	reply, turn := e.Run(ctx, s, arg)
 	if reply.Code == 0 {

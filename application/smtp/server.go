@@ -161,8 +161,8 @@ type Authenticator interface {
 }
 
 // Extension adds one verb and its EHLO line to a Server. The verb is refused before EHLO and in a transaction (503), and
-// where TLS is required and missing (530). It must be the last of a pipelined group (RFC 2920 §3.1): input behind it
-// gets 503 and ends the session with ErrBuffered before Run is called.
+// where TLS is required and missing (530). It must be the last of a pipelined group (RFC 2920 §3.1): input that came with
+// it gets 503 and ends the session with ErrBuffered before Run is called.
 type Extension struct {
 	Verb    string // "ATRN"
 	Keyword string // EHLO line, "ATRN"; empty for none
