@@ -8,7 +8,6 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/odmr"
-	"bothy/application/queue"
 	"bothy/management/admin"
 )
 
@@ -41,17 +40,13 @@ func (s *Site) customers(ctx context.Context) ([]CustomerStatus, error) {
 }
 
 func (s *Site) customer(c directory.Customer) CustomerStatus {
-	status := CustomerStatus{Status: s.sessions.Status(c.Account), Domains: c.Domains}
+	waiting := s.backlog(c)
+	status := CustomerStatus{
+		Status: s.sessions.Status(c.Account), Domains: c.Domains,
+		Waiting: waiting.Messages, WaitingOctets: waiting.Octets, Oldest: waiting.Oldest,
+	}
 	if status.LastContact.IsZero() {
 		status.LastContact = c.LastContact
-	}
-	for _, domain := range c.Domains {
-		count := s.spool.Lane(queue.Lane("odmr/" + domain))
-		status.Waiting += count.Messages
-		status.WaitingOctets += count.Octets
-		if count.Messages > 0 && (status.Oldest.IsZero() || count.Oldest.Before(status.Oldest)) {
-			status.Oldest = count.Oldest
-		}
 	}
 	return status
 }

@@ -10,6 +10,7 @@ import (
 	"bothy/application/directory"
 	"bothy/application/message"
 	"bothy/application/odmr"
+	"bothy/application/queue"
 )
 
 // opened is a site with its stores and services made, none of them running.
@@ -62,7 +63,9 @@ func TestAnswers(t *testing.T) {
 
 // TestCustomerStatus: what waits for a customer is counted over its domains, and how long the oldest has.
 func TestCustomerStatus(t *testing.T) {
-	s, ctx := opened(t, Config{Hostname: "provider.example", Data: t.TempDir()}), t.Context()
+	cfg := Config{Hostname: "provider.example", Data: t.TempDir()}
+	cfg.Queue.Lanes = map[string]queue.LaneConfig{"odmr/lab.example": {Lifetime: time.Hour}}
+	s, ctx := opened(t, cfg), t.Context()
 	if err := s.directory.AddAccount(ctx, directory.Account{Name: "clinic"}, "sesame"); err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +82,10 @@ func TestCustomerStatus(t *testing.T) {
 	c, err := s.customerShow(ctx, struct{ Account string }{"clinic"})
 	if err != nil || c.Waiting != 3 || c.WaitingOctets == 0 || c.Oldest.Before(before) || c.State != odmr.StateAway || !c.LastContact.IsZero() {
 		t.Errorf("%+v, %v", c, err)
+	}
+	waiting := s.backlog(directory.Customer{Domains: c.Domains})
+	if waiting.Lifetime != time.Hour || waiting.Expires.Before(before.Add(time.Hour)) || waiting.Expires.After(time.Now().Add(time.Hour)) {
+		t.Errorf("its customer is warned of the wrong message: %+v", waiting)
 	}
 	list, err := s.customerList(ctx, struct{}{})
 	if b, bad := json.Marshal(list); err != nil || bad != nil || !strings.Contains(string(b), `"account":"clinic","state":"away"`) || !strings.Contains(string(b), `"waiting":3,`) {

@@ -2,7 +2,6 @@ package site
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -23,9 +22,11 @@ func (s *Site) quotas(cfg Config, next smtp.Policy) odmr.Quotas {
 
 // backlog is what waits for a customer, of all its domains.
 func (s *Site) backlog(c directory.Customer) (b odmr.Backlog) {
+	cfg := &s.current.Load().cfg
 	for _, domain := range c.Domains {
-		l := s.spool.Lane(queue.Lane("odmr/" + domain))
-		b.Add(l.Messages, l.Octets, l.Oldest)
+		lane := queue.Lane("odmr/" + domain)
+		l := s.spool.Lane(lane)
+		b.Add(l.Messages, l.Octets, l.Oldest, cfg.Queue.LifetimeOf(lane))
 	}
 	return b
 }
@@ -70,7 +71,7 @@ func (s *Site) warnCustomer(ctx context.Context, c directory.Customer) error {
 		return nil
 	}
 	cfg, now, waiting := &s.current.Load().cfg, s.env.Now(), s.backlog(c)
-	why := odmr.Warning(c.Quota, waiting, cmp.Or(cfg.Queue.Lifetime, 5*24*time.Hour), now)
+	why := odmr.Warning(c.Quota, waiting, now)
 	if len(why) == 0 {
 		return nil
 	}

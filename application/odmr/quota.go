@@ -17,14 +17,23 @@ type Backlog struct {
 	Messages int
 	Octets   int64
 	Oldest   time.Time // when the first of it came; zero where nothing waits
+
+	Expires  time.Time     // when the first of it goes back to its sender; zero where nothing waits
+	Lifetime time.Duration // how long that one may wait
 }
 
-// Add adds what waits for one more of its domains.
-func (b *Backlog) Add(messages int, octets int64, oldest time.Time) {
+// Add adds what waits for one more of its domains, where a message may wait for lifetime.
+func (b *Backlog) Add(messages int, octets int64, oldest time.Time, lifetime time.Duration) {
 	b.Messages += messages
 	b.Octets += octets
-	if b.Oldest.IsZero() || !oldest.IsZero() && oldest.Before(b.Oldest) {
+	if oldest.IsZero() {
+		return
+	}
+	if b.Oldest.IsZero() || oldest.Before(b.Oldest) {
 		b.Oldest = oldest
+	}
+	if expires := oldest.Add(lifetime); b.Expires.IsZero() || expires.Before(b.Expires) {
+		b.Expires, b.Lifetime = expires, lifetime
 	}
 }
 
@@ -88,12 +97,12 @@ func (q Quotas) Rcpt(ctx context.Context, s *smtp.Session, env *message.Envelope
 // When a warning is due.
 const (
 	warnShare    = 0.8            // of a quota
-	warnBefore   = 24 * time.Hour // the oldest message expires, or a fifth of its lifetime where that is shorter
+	warnBefore   = 24 * time.Hour // the first message expires, or a fifth of its lifetime where that is shorter
 	warnInterval = 24 * time.Hour // between two warnings
 )
 
 // Warning says in lines why a customer is to be warned now; none where it is not, or was within a day.
-func Warning(q directory.Quota, b Backlog, lifetime time.Duration, now time.Time) (why []string) {
+func Warning(q directory.Quota, b Backlog, now time.Time) (why []string) {
 	if q.Warn.IsNull() || now.Sub(q.Warned) < warnInterval && !q.Warned.After(now) {
 		return nil
 	}
@@ -103,10 +112,8 @@ func Warning(q directory.Quota, b Backlog, lifetime time.Duration, now time.Time
 	if q.Messages > 0 && float64(b.Messages) >= warnShare*float64(q.Messages) {
 		why = append(why, fmt.Sprintf("%d of %d messages that may wait are there. When all are, new mail is refused.", b.Messages, q.Messages))
 	}
-	if b.Messages > 0 && !b.Oldest.IsZero() {
-		if end := b.Oldest.Add(lifetime); end.Sub(now) <= min(warnBefore, lifetime/5) {
-			why = append(why, "The oldest message goes back to its sender at "+message.FormatDate(end)+".")
-		}
+	if b.Messages > 0 && !b.Expires.IsZero() && b.Expires.Sub(now) <= min(warnBefore, b.Lifetime/5) {
+		why = append(why, "The first message goes back to its sender at "+message.FormatDate(b.Expires)+".")
 	}
 	return why
 }

@@ -110,7 +110,9 @@ func TestWarning(t *testing.T) {
 		{directory.Quota{Octets: 100, Warn: warn, Warned: now.Add(-24 * time.Hour)}, Backlog{Messages: 1, Octets: 100, Oldest: now}, 1},
 		{directory.Quota{Octets: 100, Warn: warn, Warned: now.Add(time.Hour)}, Backlog{Messages: 1, Octets: 100, Oldest: now}, 1}, // the clock was set back
 	} {
-		if got := Warning(c.q, c.b, lifetime, now); len(got) != c.want {
+		var b Backlog
+		b.Add(c.b.Messages, c.b.Octets, c.b.Oldest, lifetime)
+		if got := Warning(c.q, b, now); len(got) != c.want {
 			t.Errorf("%+v %+v: %q", c.q, c.b, got)
 		}
 	}
@@ -127,15 +129,16 @@ func TestWarning(t *testing.T) {
 	}
 }
 
-// TestBacklog: the oldest of all domains counts.
+// TestBacklog: the oldest of all domains counts, and what expires first, which need not be the same.
 func TestBacklog(t *testing.T) {
 	at := time.Date(2026, 1, 10, 12, 0, 0, 0, time.UTC)
 	var b Backlog
-	b.Add(0, 0, time.Time{})
-	b.Add(2, 10, at)
-	b.Add(0, 0, time.Time{})
-	b.Add(1, 5, at.Add(-time.Hour))
-	if b != (Backlog{Messages: 3, Octets: 15, Oldest: at.Add(-time.Hour)}) {
+	b.Add(0, 0, time.Time{}, time.Hour)
+	b.Add(2, 10, at, 24*time.Hour)
+	b.Add(0, 0, time.Time{}, time.Minute)
+	b.Add(1, 5, at.Add(-time.Hour), 48*time.Hour)
+	want := Backlog{Messages: 3, Octets: 15, Oldest: at.Add(-time.Hour), Expires: at.Add(24 * time.Hour), Lifetime: 24 * time.Hour}
+	if b != want {
 		t.Errorf("%+v", b)
 	}
 }

@@ -133,7 +133,7 @@ type LaneConfig struct {
 
 // LifetimeOf is how long a recipient may wait in a lane: what the configuration says of the lane, else of its kind, else of all.
 func (c *Config) LifetimeOf(l Lane) time.Duration {
-	return cmp.Or(c.Lanes[string(l)].Lifetime, c.Lanes[l.Kind()].Lifetime, c.Lifetime)
+	return cmp.Or(c.Lanes[string(l)].Lifetime, c.Lanes[l.Kind()].Lifetime, c.Lifetime, defaultLifetime)
 }
 
 // DelayNoticeOf is how long it may wait there before its sender is told, if usual is what holds where nothing is said of the lane or its kind.
@@ -174,7 +174,6 @@ const (
 // defaults fills what is zero, but for FS.
 func (o *Options) defaults() {
 	c := &o.Config
-	c.Lifetime = cmp.Or(c.Lifetime, defaultLifetime)
 	if c.SegmentSize == 0 {
 		c.SegmentSize = mostDefaultSegment
 		if total, err := o.FS.Total(o.Dir); err == nil {
