@@ -1,6 +1,7 @@
 package site
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -221,4 +222,26 @@ func readCertificate(file string) (*x509.Certificate, error) {
 		return nil, fmt.Errorf("%s: no PEM block", file)
 	}
 	return x509.ParseCertificate(block.Bytes)
+}
+
+// renewal is how often the certificate is looked at again: our own is made anew in its last month, and others replace its files.
+const renewal = 12 * time.Hour
+
+func (s *Site) renewCertificate(ctx context.Context) error {
+	tick := time.NewTicker(renewal)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		cfg := &s.current.Load().cfg
+		pair, err := loadCertificate(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now())
+		if err != nil {
+			s.env.Log.Error("certificate not renewed; the old one stays", "err", err)
+			continue
+		}
+		s.certs.current.Store(pair)
+	}
 }

@@ -2,18 +2,11 @@ package site
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"io/fs"
-	"log/slog"
 	"net"
 	"net/netip"
-	"os/user"
 	"path/filepath"
 	"reflect"
-	"strings"
-	"syscall"
 	"time"
 
 	"bothy/application/authres"
@@ -29,7 +22,6 @@ import (
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 	"bothy/application/submission"
-	"bothy/management/admin"
 )
 
 // compose turns a configuration into services and the units that run them. It has no effect yet.
@@ -71,7 +63,7 @@ func (s *Site) composeServers(next *composition) {
 	}
 	agent := submission.New(submission.Options{
 		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
-		Next: accept, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints, Tracking: s.tracks != nil,
+		Next: accept, Canonical: canonical(next.dns), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints, Tracking: s.tracks != nil,
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
@@ -101,16 +93,8 @@ func (s *Site) composeServers(next *composition) {
 		add("mtqp", "-TEMP/MTQP/unavailable too many connections, come back later\r\n", false, asked.Serve)
 	}
 
-	ours := cfg.Submission // people of this machine: their names are completed, and they may send in any
-	ours.Complete, ours.Postmaster, ours.Networks, ours.POPWindow = true, false, nil, 0
-	trusting := submission.New(submission.Options{
-		Config: ours, Hostname: cfg.Hostname, Directory: submission.Anyone{}, Names: s.directory, Users: isUser,
-		Next: accept, Tracking: s.tracks != nil, Canonical: canonical(cfg.Relay.DNS), Notice: s.notice, Faults: &s.faults, Log: log.With("service", "local"), Now: s.env.Now,
-	})
-	local := trusting.Server(nil, nil)
-	local.Identify = localUser
-	next.local = local
-	add("local", smtpBusy, false, overSMTP(local))
+	next.local = s.local(next, accept)
+	add("local", smtpBusy, false, overSMTP(next.local))
 }
 
 // logins offers the mechanisms over the directory's accounts; all services count a peer's failures together.
@@ -125,58 +109,8 @@ func overSMTP(srv *smtp.Server) func(context.Context, net.Conn) error {
 	return func(ctx context.Context, conn net.Conn) error { return srv.Serve(ctx, smtp.NewConn(conn)) }
 }
 
-// localUser names who is at the other end of the local submission socket: the kernel says so, no password is needed.
-func localUser(conn net.Conn) string {
-	peer, err := admin.PeerOf(conn)
-	if err != nil {
-		return ""
-	}
-	return userAccount(peer.UID)
-}
-
-// userAccount names a user of this machine as an account.
-func userAccount(uid int) string { return fmt.Sprintf("uid:%d", uid) }
-
-// submitAs hands a message in for a user of this machine, as if he had come to the socket.
-func (s *Site) submitAs(ctx context.Context, user int, env *message.Envelope, content io.Reader, size int64) ([]smtp.Reply, error) {
-	now := s.current.Load()
-	server := *now.local
-	server.Identify = func(net.Conn) string { return userAccount(user) }
-	near, far := net.Pipe()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		defer far.Close()
-		_ = server.Serve(ctx, smtp.NewConn(far)) // what went wrong shows at the other end
-	}()
-	defer func() {
-		near.Close()
-		<-ended
-	}()
-	client := smtp.NewClient(smtp.NewConn(near), now.cfg.Hostname, smtp.Timeouts{})
-	if err := client.Greet(ctx); err != nil {
-		return nil, err
-	}
-	replies, err := client.Send(ctx, env, content, size)
-	if err == nil {
-		_ = client.Quit(ctx) // the message is safe already
-	}
-	return replies, err
-}
-
-// tellRefused queues the notice to a sender about recipients who were refused.
-func (s *Site) tellRefused(ctx context.Context, env *message.Envelope, refused []queue.Outcome, header []byte) (told bool, err error) {
-	notice, content := s.notices.Compose(&queue.Report{Envelope: env, Outcomes: refused, Header: header, Now: s.env.Now()})
-	if notice == nil {
-		return false, nil
-	}
-	defer content.Close()
-	return true, s.spool.Accept(ctx, notice, content)
-}
-
 // canonical returns what asks the DNS what a domain is an alias of.
-func canonical(servers []string) func(ctx context.Context, domain string) string {
-	resolver := &relay.DNS{Servers: servers}
+func canonical(resolver *relay.DNS) func(ctx context.Context, domain string) string {
 	return func(ctx context.Context, domain string) string {
 		if _, origin, err := resolver.MX(ctx, domain); err == nil && origin.Name != "" {
 			return origin.Name
@@ -197,12 +131,6 @@ func (s *Site) notice(env *message.Envelope, header []byte, refusal smtp.Reply, 
 	}
 	content, _ := io.ReadAll(body) // from memory: there is no message to enclose
 	return notice, content
-}
-
-// isUser reports whether this machine has a user of this name.
-func isUser(name string) bool {
-	_, err := user.Lookup(name)
-	return err == nil
 }
 
 // composeMovers makes what moves mail by itself.
@@ -299,208 +227,4 @@ func (s *Site) caller(cfg odmr.CustomerConfig) *odmr.Customer {
 		}
 	}
 	return nil
-}
-
-// listensAt reports whether a mail exchanger's address is a port of our own border: mail sent there would come back (RFC 5321 §6.3).
-func (s *Site) listensAt(exchanger netip.AddrPort) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.current.Load()
-	for at, ln := range s.open {
-		own, ok := ln.Addr().(*net.TCPAddr)
-		if !ok || now.ports[at].service != "smtp" || own.Port != int(exchanger.Port()) {
-			continue
-		}
-		if ip := own.AddrPort().Addr().Unmap(); ip == exchanger.Addr().Unmap() || ip.IsUnspecified() && isOwnAddress(exchanger.Addr()) {
-			return true
-		}
-	}
-	return false
-}
-
-// isOwnAddress reports whether one of this machine's interfaces has the address now; sites get new ones.
-func isOwnAddress(ip netip.Addr) bool {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, a := range addrs {
-		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr() == ip.Unmap() {
-			return true
-		}
-	}
-	return false
-}
-
-// listenUnit is one open port, given as its place. It stays open over every reload that listens there, for whichever service.
-func (s *Site) listenUnit(at port, grace time.Duration) unit {
-	var ln net.Listener
-	forget := func() {
-		ln.Close()
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.open, at)
-	}
-	return unit{
-		spec: at,
-		open: func() (err error) {
-			if at.network == "unix" {
-				ln, err = admin.Listen(at.address, 0o666) // who may reach the directory may submit
-			} else {
-				ln, err = net.Listen(at.network, at.address)
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if err != nil {
-				return s.explainListen(at, err)
-			}
-			s.open[at] = ln
-			return nil
-		},
-		shut: forget,
-		run: func(ctx context.Context) error {
-			defer forget()
-			lookup := func() (server, bool) {
-				now := s.current.Load()
-				p := now.ports[at]
-				return now.services[p.service], p.tls
-			}
-			return accept(ctx, ln, lookup, func() time.Duration { return s.current.Load().cfg.StopGrace }, s.env.Log.With("port", at.address))
-		},
-		grace: grace + time.Second,
-	}
-}
-
-// explainListen adds the way out to what the kernel says. The caller holds mu.
-func (s *Site) explainListen(at port, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w; ports below 1024 need root or CAP_NET_BIND_SERVICE", err)
-	case errors.Is(err, syscall.EADDRINUSE):
-		for p := range s.open {
-			if _, number, _ := net.SplitHostPort(p.address); p.network == at.network && strings.HasSuffix(at.address, ":"+number) {
-				return fmt.Errorf("%w; this server holds %s: a change between one address and all of them needs a restart", err, p.address)
-			}
-		}
-		return fmt.Errorf("%w; another program, or another bothy, listens there (see `ss -ltnp`)", err)
-	}
-	return err
-}
-
-// watched is the spool with an event before and after the disk.
-func (s *Site) watched(next smtp.Acceptor) smtp.Acceptor {
-	if s.env.Event == nil {
-		return next
-	}
-	return acceptorFunc(func(ctx context.Context, env *message.Envelope, body io.Reader) error {
-		ended := &ending{Reader: body, onEnd: func() { s.event(Event{What: Received, ID: env.ID, Text: env.ReversePath.String()}) }}
-		if err := next.Accept(ctx, env, ended); err != nil {
-			return err
-		}
-		s.event(Event{What: OnDisk, ID: env.ID})
-		for i := range env.Recipients {
-			to := &env.Recipients[i]
-			lane, what := s.router.Lane(env, to), Routed
-			if lane.Kind() == "odmr" {
-				what = Held
-			}
-			s.event(Event{What: what, ID: env.ID, Recipient: to.Address.String(), Lane: lane})
-		}
-		return nil
-	})
-}
-
-type acceptorFunc func(context.Context, *message.Envelope, io.Reader) error
-
-func (f acceptorFunc) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
-	return f(ctx, env, body)
-}
-
-// ending tells of a reader's first io.EOF.
-type ending struct {
-	io.Reader
-	onEnd func()
-}
-
-func (e *ending) Read(b []byte) (int, error) {
-	n, err := e.Reader.Read(b)
-	if err == io.EOF && e.onEnd != nil {
-		e.onEnd()
-		e.onEnd = nil
-	}
-	return n, err
-}
-
-func (s *Site) sent(lane queue.Lane, id message.ID, to message.Address, reply smtp.Reply) {
-	s.count(lane, reply)
-	if reply.Positive() {
-		s.event(Event{What: Relayed, ID: id, Recipient: to.String(), Lane: lane, Text: reply.Error()})
-	}
-}
-
-func (s *Site) observeProvider(e odmr.Event) {
-	s.countCall(e)
-	switch e.What {
-	case odmr.Turned:
-		s.event(Event{What: Turned, Recipient: e.Account})
-	case odmr.Transferred:
-		s.event(Event{What: Relayed, ID: e.ID, Recipient: e.Recipient.String(), Text: e.Reply.Error()})
-	}
-}
-
-// observeCall tells of the start of each call.
-func (s *Site) observeCall() func(odmr.Progress) {
-	last := odmr.Ended
-	return func(p odmr.Progress) { // called from one goroutine at a time
-		if p.Stage == odmr.Asking && last != odmr.Asking {
-			s.event(Event{What: Called})
-		}
-		last = p.Stage
-	}
-}
-
-// renewal is how often the certificate is looked at again: our own is made anew in its last month, and others replace its files.
-const renewal = 12 * time.Hour
-
-func (s *Site) renewCertificate(ctx context.Context) error {
-	tick := time.NewTicker(renewal)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		cfg := &s.current.Load().cfg
-		pair, err := loadCertificate(cfg.TLS, cfg.tlsDir(), cfg.Hostname, s.env.Now())
-		if err != nil {
-			s.env.Log.Error("certificate not renewed; the old one stays", "err", err)
-			continue
-		}
-		s.certs.current.Store(pair)
-	}
-}
-
-// followLink tells of the link's changes. It is down, and nobody knows why, until its source has looked.
-func (s *Site) followLink(ctx context.Context) error {
-	states, stop := s.link.Watch()
-	defer stop()
-	up := false
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case state := <-states:
-			if state.Up == up {
-				continue
-			}
-			up = state.Up
-			what := LinkDown
-			if up {
-				what = LinkUp
-			}
-			s.env.Log.Info("link", slog.Bool("up", up), slog.String("why", state.Why))
-			s.event(Event{What: what, Text: state.Why})
-		}
-	}
 }

@@ -4,13 +4,17 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
+	"bothy/management/admin"
 	"bothy/management/metrics"
 )
 
@@ -194,4 +198,90 @@ func peerPrefix(a net.Addr) netip.Prefix {
 	}
 	prefix, _ := ip.Prefix(bits)
 	return prefix
+}
+
+// listenUnit is one open port, given as its place. It stays open over every reload that listens there, for whichever service.
+func (s *Site) listenUnit(at port, grace time.Duration) unit {
+	var ln net.Listener
+	forget := func() {
+		ln.Close()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.open, at)
+	}
+	return unit{
+		spec: at,
+		open: func() (err error) {
+			if at.network == "unix" {
+				ln, err = admin.Listen(at.address, 0o666) // who may reach the directory may submit
+			} else {
+				ln, err = net.Listen(at.network, at.address)
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if err != nil {
+				return s.explainListen(at, err)
+			}
+			s.open[at] = ln
+			return nil
+		},
+		shut: forget,
+		run: func(ctx context.Context) error {
+			defer forget()
+			lookup := func() (server, bool) {
+				now := s.current.Load()
+				p := now.ports[at]
+				return now.services[p.service], p.tls
+			}
+			return accept(ctx, ln, lookup, func() time.Duration { return s.current.Load().cfg.StopGrace }, s.env.Log.With("port", at.address))
+		},
+		grace: grace + time.Second,
+	}
+}
+
+// explainListen adds the way out to what the kernel says. The caller holds mu.
+func (s *Site) explainListen(at port, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; ports below 1024 need root or CAP_NET_BIND_SERVICE", err)
+	case errors.Is(err, syscall.EADDRINUSE):
+		for p := range s.open {
+			if _, number, _ := net.SplitHostPort(p.address); p.network == at.network && strings.HasSuffix(at.address, ":"+number) {
+				return fmt.Errorf("%w; this server holds %s: a change between one address and all of them needs a restart", err, p.address)
+			}
+		}
+		return fmt.Errorf("%w; another program, or another bothy, listens there (see `ss -ltnp`)", err)
+	}
+	return err
+}
+
+// listensAt reports whether a mail exchanger's address is a port of our own border: mail sent there would come back (RFC 5321 §6.3).
+func (s *Site) listensAt(exchanger netip.AddrPort) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.current.Load()
+	for at, ln := range s.open {
+		own, ok := ln.Addr().(*net.TCPAddr)
+		if !ok || now.ports[at].service != "smtp" || own.Port != int(exchanger.Port()) {
+			continue
+		}
+		if ip := own.AddrPort().Addr().Unmap(); ip == exchanger.Addr().Unmap() || ip.IsUnspecified() && isOwnAddress(exchanger.Addr()) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOwnAddress reports whether one of this machine's interfaces has the address now; sites get new ones.
+func isOwnAddress(ip netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range addrs {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr() == ip.Unmap() {
+			return true
+		}
+	}
+	return false
 }
