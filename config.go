@@ -58,6 +58,7 @@ type Config struct {
 	Metrics     MetricsConfig         `doc:"For Prometheus."`
 	Link        link.Config           `doc:"What tells whether the uplink is up."`
 	DHCP4       dhcp4.Config          `toml:"dhcp4" doc:"For a site: addresses for its hosts (RFC 2131), and where their mail is."`
+	DHCP4Relay  dhcp4.RelayConfig     `toml:"dhcp4_relay" doc:"For a site whose hosts get their addresses from a server elsewhere (RFC 1542)."`
 	DHCP4Client dhcp4.ClientConfig    `toml:"dhcp4_client" doc:"For a site: the address that its provider gives it over IPv4 (RFC 2131)."`
 	DHCP6       dhcp6.Config          `toml:"dhcp6" doc:"For a site: addresses and prefixes for its hosts over IPv6 (RFC 9915), and where their mail is."`
 	DHCP6Client dhcp6.ClientConfig    `toml:"dhcp6_client" doc:"For a site: the address, or prefix, that its provider gives it over IPv6 (RFC 9915)."`
@@ -75,6 +76,9 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 	}
 	if cfg.Link.Source == "lease" && cfg.DHCP4Client.Interface == "" && cfg.DHCP6Client.Interface == "" {
 		report("link.source", errors.New("no DHCP client is on: set dhcp4_client.interface or dhcp6_client.interface"))
+	}
+	if len(cfg.DHCP4.Interfaces) > 0 && len(cfg.DHCP4Relay.Interfaces) > 0 {
+		report("dhcp4_relay.interfaces", errors.New("this host serves addresses itself: see dhcp4.interfaces"))
 	}
 	if cfg.Data == "" {
 		report("data", errors.New("names no directory: give one such as \"/var/lib/bothy\""))

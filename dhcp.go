@@ -118,6 +118,17 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 			grace: cfg.StopGrace,
 		}
 	}
+	if len(cfg.DHCP4Relay.Interfaces) > 0 {
+		relay := dhcp4.NewRelay(cfg.DHCP4Relay, s.env.Log.With("service", "dhcp4-relay"))
+		var wire dhcp4.Wire
+		units["dhcp4 relay"] = unit{
+			spec:  cfg.DHCP4Relay,
+			open:  func() (err error) { wire, err = dhcp4.Listen(nil); return err }, // replies come from anywhere
+			shut:  func() { wire.Close() },
+			run:   func(ctx context.Context) error { return relay.Run(ctx, wire) },
+			grace: cfg.StopGrace,
+		}
+	}
 	if cfg.DHCP4Client.Interface != "" {
 		units["dhcp4 client"] = s.client4Unit(cfg)
 	} else {

@@ -35,7 +35,7 @@ type sockets struct {
 	read  time.Time // when links and own were looked up
 }
 
-// Listen opens port 67 for the named interfaces; packets on others are ignored. It needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
+// Listen opens port 67 for the named interfaces; packets on others are ignored. Without names, as a relay agent needs it, it is for all. It needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
 func Listen(interfaces []string) (Wire, error) {
 	s := &sockets{names: interfaces, packet: -1, oob: make([]byte, 128)}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -154,7 +154,7 @@ func (s *sockets) look(now time.Time) error {
 				own[p.Addr()] = true
 			}
 		}
-		if slices.Contains(s.names, i.Name) {
+		if len(s.names) == 0 || slices.Contains(s.names, i.Name) {
 			links[i.Index] = link
 		}
 	}

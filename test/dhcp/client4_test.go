@@ -3,6 +3,7 @@
 package dhcp
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -178,23 +179,7 @@ func TestRelay(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "udhcpc", "dhcrelay")
 	l := newLab(t)
-	second := l.cfg.Config.Subnets[0]
-	second.Prefix = netip.MustParsePrefix("198.51.100.0/24")
-	second.Pools = []dhcp4.PoolConfig{{First: netip.MustParseAddr("198.51.100.50"), Last: netip.MustParseAddr("198.51.100.59")}}
-	second.Options = map[string]string{"routers": "198.51.100.1"}
-	l.cfg.Config.Subnets = append(l.cfg.Config.Subnets, second)
-	relay := l.plug("r", l.srv)
-	run(t, "ip", "-n", relay, "addr", "add", "192.0.2.2/24", "dev", "eth0")
-	ns := l.plug("c", relay)
-	port := ""
-	for _, word := range strings.Fields(run(t, "ip", "-n", relay, "-o", "link", "show", "type", "veth")) {
-		if name, _, ok := strings.Cut(word, "@"); ok && name != "eth0" {
-			port = name
-		}
-	}
-	run(t, "ip", "-n", relay, "addr", "add", "198.51.100.1/24", "dev", port)
-	run(t, "ip", "netns", "exec", relay, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
-	run(t, "ip", "-n", l.srv, "route", "add", "198.51.100.0/24", "via", "192.0.2.2")
+	relay, ns, port := l.behind()
 	l.start()
 	peer.Start(t, "ip", "netns", "exec", relay, "dhcrelay", "-4", "-d", "-a", "-iu", "eth0", "-id", port, "192.0.2.1")
 	script, file := l.hook("udhcpc", "$1", "$ip")
@@ -205,6 +190,81 @@ func TestRelay(t *testing.T) {
 		l.sees(file, what)
 	}
 	l.said(`"lease renewed" address=198.51.100.50`, 1) // directly, from behind the router
+}
+
+// TestRelayAgent: our own relay agent, between dhclient and a server: ours, or ISC dhcpd, which want to know the circuit or not.
+func TestRelayAgent(t *testing.T) {
+	for _, server := range []string{"bothy", "dhcpd"} {
+		t.Run(server, func(t *testing.T) {
+			t.Parallel()
+			peer.Need(t, "dhclient")
+			l := newLab(t)
+			relay, ns, port := l.behind()
+			log := l.log
+			if server == "dhcpd" {
+				peer.Need(t, server)
+				config := l.file("dhcpd.conf", "authoritative; default-lease-time 16; max-lease-time 16; option smtp-server 192.0.2.1; subnet 192.0.2.0 netmask 255.255.255.0 {}\n"+
+					"subnet 198.51.100.0 netmask 255.255.255.0 { range 198.51.100.50 198.51.100.59; option routers 198.51.100.1; }\n")
+				_, log = peer.Start(t, "ip", "netns", "exec", l.srv, "dhcpd", "-4", "-f", "-d", "-cf", config, "-lf", l.file("dhcpd.leases", ""), "-pf", filepath.Join(l.dir, "dhcpd.pid"), "br0")
+			} else {
+				l.cfg.Config.DefaultLease, l.cfg.Config.MinLease = 16*time.Second, 16*time.Second
+				l.start()
+				log = l.log
+			}
+			text, err := json.Marshal(dhcp4.RelayConfig{Interfaces: []string{port}, Servers: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, MaxHops: 4, CircuitID: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, relayed := peer.Start(t, "ip", "netns", "exec", relay, "env", asRelay+"="+string(text), os.Args[0])
+			peer.Eventually(t, 10*time.Second, "the relay agent", func() bool { return strings.Contains(relayed.String(), "ready") })
+			script, file := l.hook("dhclient", "$reason", "$new_ip_address")
+			config := l.file("dhclient.conf", "initial-interval 1;\nbackoff-cutoff 2;\nalso request smtp-server;\n")
+			args := []string{
+				"netns", "exec", ns, "dhclient", "-4", "-d", "-cf", config, "-sf", script,
+				"-lf", filepath.Join(l.dir, "dhclient.leases"), "-pf", filepath.Join(l.dir, "dhclient.pid"), "eth0",
+			}
+			cmd, _ := peer.Start(t, "ip", args...)
+			for _, what := range []string{"event=BOUND", "new_ip_address=198.51.100.5", "new_smtp_server=192.0.2.1", "new_routers=198.51.100.1"} {
+				l.sees(file, what)
+			}
+			l.sees(filepath.Join(l.dir, "dhclient.leases"), "fixed-address 198.51.100.5")
+			end(t, cmd, syscall.SIGKILL)
+			peer.Start(t, "ip", args...)
+			l.sees(file, "event=REBOOT")
+			if server == "dhcpd" && !strings.Contains(log.String(), "via 198.51.100.1") {
+				t.Error("the server was reached in another way")
+			}
+			for _, what := range []string{"type=DHCPDISCOVER to=192.0.2.1:67 hops=1", "type=DHCPACK to=198.51.100.5"} {
+				if !strings.Contains(relayed.String(), what) {
+					t.Errorf("%q was not relayed", what)
+				}
+			}
+		})
+	}
+}
+
+// behind makes a second subnet, 198.51.100.0/24, behind a router that has 192.0.2.2: the router's namespace, a client's, and the router's port towards
+// the client.
+func (l *lab) behind() (relay, ns, port string) {
+	t := l.t
+	t.Helper()
+	second := l.cfg.Config.Subnets[0]
+	second.Prefix = netip.MustParsePrefix("198.51.100.0/24")
+	second.Pools = []dhcp4.PoolConfig{{First: netip.MustParseAddr("198.51.100.50"), Last: netip.MustParseAddr("198.51.100.59")}}
+	second.Options = map[string]string{"routers": "198.51.100.1"}
+	l.cfg.Config.Subnets = append(l.cfg.Config.Subnets, second)
+	relay = l.plug("r", l.srv)
+	run(t, "ip", "-n", relay, "addr", "add", "192.0.2.2/24", "dev", "eth0")
+	ns = l.plug("c", relay)
+	for _, word := range strings.Fields(run(t, "ip", "-n", relay, "-o", "link", "show", "type", "veth")) {
+		if name, _, ok := strings.Cut(word, "@"); ok && name != "eth0" {
+			port = name
+		}
+	}
+	run(t, "ip", "-n", relay, "addr", "add", "198.51.100.1/24", "dev", port)
+	run(t, "ip", "netns", "exec", relay, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+	run(t, "ip", "-n", l.srv, "route", "add", "198.51.100.0/24", "via", "192.0.2.2")
+	return relay, ns, port
 }
 
 // withRoute lets a hook of udhcpc set the default route too.

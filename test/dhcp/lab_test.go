@@ -31,11 +31,14 @@ type setup struct {
 	Dir    string
 }
 
-const asServer = "BOTHY_TEST_DHCP4"
+const (
+	asServer = "BOTHY_TEST_DHCP4"
+	asRelay  = "BOTHY_TEST_DHCP4_RELAY"
+)
 
-// TestMain is the server, or our client, when it was started as one: a namespace belongs to a process.
+// TestMain is the server, our client or our relay agent, when it was started as one: a namespace belongs to a process.
 func TestMain(m *testing.M) {
-	for name, become := range map[string]func(string) error{asServer: server, asClient: client} {
+	for name, become := range map[string]func(string) error{asServer: server, asClient: client, asRelay: relay} {
 		text := os.Getenv(name)
 		if text == "" {
 			continue
@@ -72,6 +75,22 @@ func server(text string) error {
 	}
 	log.Info("ready")
 	return d.Run(ctx, wire)
+}
+
+func relay(text string) error {
+	var cfg dhcp4.RelayConfig
+	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	wire, err := dhcp4.Listen(nil)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log.Info("ready")
+	return dhcp4.NewRelay(cfg, log).Run(ctx, wire)
 }
 
 // lab is a server in a namespace of its own, behind a bridge to which clients are plugged.
