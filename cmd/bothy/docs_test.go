@@ -66,6 +66,23 @@ func TestDocLinks(t *testing.T) {
 	}
 }
 
+// TestDocIndex holds that every page is named where a newcomer begins.
+func TestDocIndex(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	start, err := os.ReadFile("../../docs/start.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if name := filepath.Base(file); name != "start.md" && !strings.Contains(string(start), "]("+name+")") {
+			t.Errorf("docs/start.md does not name %s", name)
+		}
+	}
+}
+
 // shown is one use of bothy in a text.
 type shown struct {
 	line    string
