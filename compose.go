@@ -81,6 +81,7 @@ func (s *Site) composeServers(next *composition) {
 		next.provider.Intake = submit
 	}
 	add("odmr", smtpBusy, true, next.provider.Serve)
+	next.services["odmr"].tls.NextProtos = odmr.Protocols()
 
 	reader := &pop3.Server{
 		Hostname: cfg.Hostname, TLS: s.certs.server(false), Auth: s.logins(cfg, nil), Boxes: s.boxes,

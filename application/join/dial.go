@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"bothy/application/odmr"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 	"bothy/lib/pin"
@@ -101,6 +102,7 @@ func secure(ctx context.Context, nc net.Conn, hostname string, t Token) (*smtp.C
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.Host}
 	pin.Trust(cfg, []string{t.Pin})
 	if t.Implicit {
+		cfg.NextProtos = odmr.Protocols()
 		nc = tls.Client(nc, cfg)
 	}
 	client := smtp.NewClient(smtp.NewConn(nc), hostname, smtp.Timeouts{Greeting: time.Minute, Command: time.Minute})

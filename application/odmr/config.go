@@ -19,7 +19,7 @@ import (
 // ProviderConfig is the service that holds mail and waits for customers to call for it.
 type ProviderConfig struct {
 	Listen     []string       `doc:"Addresses where customers call; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nowhere." example:":366"`
-	ListenTLS  []string       `toml:"listen_tls" doc:"Addresses where customers call with TLS from the first octet, as RFC 8314 §3 advises for other mail protocols. No port is registered for it." example:":10366"`
+	ListenTLS  []string       `toml:"listen_tls" doc:"Addresses where customers call with TLS from the first octet, as RFC 8314 §3 advises for other mail protocols. No port is registered for it; customers of this program that are invited are sent here (bothy customer add). Who names an application protocol (ALPN) must name \"odmr\" or \"smtp\"." example:":10366"`
 	RequireTLS bool           `toml:"require_tls" doc:"Take no login before TLS. This deviates from RFC 2645 §5.1.1 and keeps out customers that know neither STARTTLS nor TLS from the start, such as fetchmail on the plain port."`
 	Networks   []netip.Prefix `doc:"Networks customers may call from (RFC 2645 §8). Empty: everywhere." example:"192.0.2.0/24"`
 	TakeMail   bool           `toml:"take_mail" doc:"Take mail from customers too, once they have logged in and before ATRN, under the rules of the submission port: one connection carries both directions. Without it the answer to MAIL is 502 (RFC 2645 §5.4)."`

@@ -251,6 +251,7 @@ func (k *call) dial(ctx context.Context) (net.Conn, error) {
 		nc.Close()
 		return nil, err
 	}
+	cfg.NextProtos = Protocols()
 	secured := tls.Client(nc, cfg)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		nc.Close()

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,6 +89,11 @@ func TestCustomerTLS(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			p := newCutProvider(openSpool(t, sim.NewDisk(), providerRouter))
 			p.TLS = serverTLS()
+			var named []string
+			p.TLS.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+				named = hello.SupportedProtos
+				return nil, nil
+			}
 			near, far := sim.Pipe(sim.Path{})
 			served := make(chan struct{})
 			go func() {
@@ -115,6 +121,9 @@ func TestCustomerTLS(t *testing.T) {
 			near.Close()
 			far.Close()
 			<-served
+			if first := c.mode == "implicit" && c.want != ErrConfig; first != slices.Equal(named, Protocols()) || !first && len(named) > 0 {
+				t.Errorf("it names the protocols %q", named) // RFC 7301 §3.1
+			}
 		})
 	}
 }

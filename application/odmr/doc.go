@@ -5,6 +5,7 @@
 //	RFC 1870  §4                    what is larger than the customer takes is not sent
 //	RFC 2920  §3.1                  messages one behind the other, by package smtp
 //	RFC 1047                        what is in doubt is sent again
+//	RFC 7301  §3.2                  a name for what is spoken where TLS comes first
 //	RFC 1985  ETRN                  §5: what it starts, for customers with an address of their own
 //
 // Left out: TURN without authentication (RFC 5321 §F.1 warns of it).

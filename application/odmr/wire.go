@@ -12,6 +12,10 @@ const (
 	maxCommand = 510 // octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4)
 )
 
+// Protocols are the names of what is spoken on a port that begins with TLS (ALPN, RFC 7301), the best first. None is registered: "odmr" is ours,
+// "smtp" is what other mail servers say. Who names others alone is on the wrong port and is refused (RFC 7301 §3.2); who names none is not.
+func Protocols() []string { return []string{"odmr", "smtp"} }
+
 // parseDomains reads what follows ATRN and its space (RFC 2645 §5.2.1): domains in lower case, each once, in the order
 // given; none for an empty string. ok is false for anything that the grammar does not have.
 func parseDomains(arg string) (domains []string, ok bool) {

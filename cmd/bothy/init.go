@@ -111,7 +111,7 @@ func (c *initCmd) values() config.Values {
 	v["submission.listen"], v["submission.listen_tls"] = []string{":587"}, []string{":465"} // RFC 6409 §3.1, RFC 8314 §3.3
 	if c.Role == "provider" {
 		v["smtp.listen"] = []string{":25"}
-		v["odmr.listen"] = []string{":366"} // RFC 2645 §4
+		v["odmr.listen"], v["odmr.listen_tls"] = []string{":366"}, []string{":10366"} // RFC 2645 §4; none is registered for TLS first
 		return v
 	}
 	password := cmp.Or(c.PasswordFile, defaultPassword)

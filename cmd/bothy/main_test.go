@@ -192,7 +192,7 @@ func TestInit(t *testing.T) {
 	if err := config.Load("p/provider.toml", &provider); err != nil {
 		t.Fatal(err)
 	}
-	if provider.SMTP.Listen[0] != ":25" || provider.ODMR.Listen[0] != ":366" || len(provider.Fetch) > 0 {
+	if provider.SMTP.Listen[0] != ":25" || provider.ODMR.Listen[0] != ":366" || provider.ODMR.ListenTLS[0] != ":10366" || len(provider.Fetch) > 0 {
 		t.Errorf("provider: %+v", provider)
 	}
 	r = bothy(t, "", "-c", "p/provider.toml", "init", "--role", "provider", "--hostname", "new.example", "--force")
