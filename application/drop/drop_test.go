@@ -103,6 +103,30 @@ func TestPut(t *testing.T) {
 	}
 }
 
+// TestHostile: of an envelope that somebody has written by hand nothing is taken that could become a command, or pass for the server's word.
+func TestHostile(t *testing.T) {
+	dir := folder(t, false)
+	env := letter.Clone()
+	env.Account, env.Submitter, env.Solicit, env.Priority, env.Trace = "keeper", "<>", "a\r\nVRFY x", 127, []byte("X: y\r\n")
+	env.Transaction.Key = message.NewTransactionKey("another's")
+	env.Recipients[0].Original = "rfc822;x\r\nRCPT TO:<evil@forged.example>"
+	if err := Put(dir, &env, strings.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	waits, err := waiting(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := take(filepath.Join(dir, waits[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	if !reflect.DeepEqual(i.env, letter) {
+		t.Errorf("%+v", i.env)
+	}
+}
+
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
@@ -117,7 +141,7 @@ func TestForeign(t *testing.T) {
 	for _, err := range []error{
 		os.Symlink(other, filepath.Join(dir, "symlink")), os.Link(other, filepath.Join(dir, "link")), os.Mkdir(filepath.Join(dir, "folder"), 0o700),
 		syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o666), os.WriteFile(filepath.Join(dir, "junk"), []byte("junk"), 0o600),
-		os.WriteFile(filepath.Join(dir, "junk2"), []byte("junk\n"), 0o600), os.WriteFile(filepath.Join(dir, unready+"young"), nil, 0o600),
+		os.WriteFile(filepath.Join(dir, "junk2"), []byte("junk\n"), 0o600), os.WriteFile(filepath.Join(dir, "nobody"), []byte("{}\njunk\n"), 0o600), os.WriteFile(filepath.Join(dir, unready+"young"), nil, 0o600),
 		os.WriteFile(filepath.Join(dir, unready+"old"), nil, 0o600), os.Chtimes(filepath.Join(dir, unready+"old"), time.Time{}, time.Now().Add(-2*abandoned)),
 	} {
 		if err != nil {

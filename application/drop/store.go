@@ -115,13 +115,30 @@ func take(file string) (_ *item, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: no envelope", errForeign)
 	}
-	if err := json.Unmarshal(head, &i.env); err != nil {
+	var env message.Envelope
+	if err := json.Unmarshal(head, &env); err != nil {
 		return nil, fmt.Errorf("%w: %w", errForeign, err)
 	}
+	if len(env.Recipients) == 0 {
+		return nil, fmt.Errorf("%w: no recipients", errForeign)
+	}
+	i.env = plain(&env)
 	i.start = int64(len(head))
 	i.size = info.Size() - i.start
 	_, err = f.Seek(i.start, io.SeekStart)
 	return i, err
+}
+
+// plain is what a program may say of its message. All else in an envelope is the server's, which takes it for checked: ORCPT goes into a command
+// as it is.
+func plain(env *message.Envelope) message.Envelope {
+	to := make([]message.Recipient, len(env.Recipients))
+	for i, r := range env.Recipients {
+		to[i] = message.Recipient{Address: r.Address, Notify: r.Notify}
+	}
+	return message.Envelope{
+		ReversePath: env.ReversePath, Recipients: to, Body: env.Body, UTF8: env.UTF8, Return: env.Return, EnvelopeID: env.EnvelopeID,
+	}
 }
 
 // waiting returns the names of what waits.

@@ -255,14 +255,20 @@ func TestUsage(t *testing.T) {
 	if !take(day.AddDate(0, 0, 1), 5) || take(day.AddDate(0, 0, 1), 1) {
 		t.Error("what was given back cannot be taken")
 	}
-	if !u.take("nurse", aDay, day, spent{messages: 1}, spent{}) || len(u.spent) != 1 {
+	if !u.take("nurse", aDay, day, spent{messages: 1}, spent{}) || len(u.spent[aDay]) != 1 {
 		t.Error("who has no bound is counted")
 	}
 	for i := range maxSpent + 10 {
 		u.take(fmt.Sprint(i), anHour, day, spent{messages: 1}, bound)
 	}
-	if len(u.spent) > maxSpent || u.take("new", anHour, day, spent{messages: 1}, bound) || !u.take("new", anHour, day.Add(25*time.Hour), spent{messages: 1}, bound) {
-		t.Errorf("%d are counted", len(u.spent))
+	if len(u.spent[anHour]) > maxSpent || u.take("new", anHour, day, spent{messages: 1}, bound) || !u.take("new", anHour, day.Add(25*time.Hour), spent{messages: 1}, bound) {
+		t.Errorf("%d are counted", len(u.spent[anHour]))
+	}
+	for i := range maxSpent {
+		u.take(fmt.Sprint(i), anHour, day.AddDate(0, 0, 3), spent{messages: 1}, bound)
+	}
+	if !u.take("surgeon", aDay, day.AddDate(0, 0, 3), spent{messages: 1}, bound) {
+		t.Error("clients take the room of accounts")
 	}
 }
 

@@ -1,6 +1,7 @@
 package submission
 
 import (
+	"maps"
 	"sync"
 	"time"
 )
@@ -9,7 +10,7 @@ import (
 // so that an account may send at most its allowance once more. The zero Usage is ready; it may be shared by agents and is safe for concurrent use.
 type Usage struct {
 	mu    sync.Mutex
-	spent map[string]spent
+	spent map[string]map[string]spent // by layout, and by who: strangers must not take the room of accounts
 }
 
 // spent is what was used in one period.
@@ -18,7 +19,7 @@ type spent struct {
 	messages, recipients int
 }
 
-// maxSpent is how many accounts and clients are counted at once. When all of them are of the present period, nobody new is counted, and what
+// maxSpent is how many accounts, and how many clients, are counted at once. When all of them are of the present period, nobody new is counted, and what
 // is not counted is refused.
 const maxSpent = 10_000
 
@@ -35,13 +36,13 @@ func (u *Usage) take(who, layout string, now time.Time, want, bound spent) bool 
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	now = now.Local()
 	if u.spent == nil {
-		u.spent = map[string]spent{}
+		u.spent = map[string]map[string]spent{aDay: {}, anHour: {}}
 	}
-	s, ok := u.spent[who]
-	if period := now.Format(layout); s.period != period {
-		if s = (spent{period: period}); !ok && !u.room(now) {
+	all := u.spent[layout]
+	s, ok := all[who]
+	if period := now.Local().Format(layout); s.period != period {
+		if s = (spent{period: period}); !ok && !room(all, period) {
 			return false
 		}
 	}
@@ -50,7 +51,7 @@ func (u *Usage) take(who, layout string, now time.Time, want, bound spent) bool 
 	if bound.messages > 0 && s.messages > bound.messages || bound.recipients > 0 && s.recipients > bound.recipients {
 		return false
 	}
-	u.spent[who] = s
+	all[who] = s
 	return true
 }
 
@@ -58,10 +59,10 @@ func (u *Usage) take(who, layout string, now time.Time, want, bound spent) bool 
 func (u *Usage) give(who, layout string, now time.Time, want spent) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if s := u.spent[who]; s.period == now.Local().Format(layout) {
+	if s := u.spent[layout][who]; s.period == now.Local().Format(layout) {
 		s.messages -= want.messages
 		s.recipients -= want.recipients
-		u.spent[who] = s
+		u.spent[layout][who] = s
 	}
 }
 
@@ -78,15 +79,9 @@ func (u *Usage) enough(who, layout string, now time.Time, want, bound spent) boo
 }
 
 // room makes room for one more, by forgetting what is of periods past.
-func (u *Usage) room(now time.Time) bool {
-	if len(u.spent) < maxSpent {
-		return true
+func room(all map[string]spent, period string) bool {
+	if len(all) >= maxSpent {
+		maps.DeleteFunc(all, func(_ string, s spent) bool { return s.period != period })
 	}
-	day, hour := now.Format(aDay), now.Format(anHour)
-	for who, s := range u.spent {
-		if s.period != day && s.period != hour {
-			delete(u.spent, who)
-		}
-	}
-	return len(u.spent) < maxSpent
+	return len(all) < maxSpent
 }
