@@ -89,8 +89,9 @@ func remove(h *message.Header, who func(id string) bool) int {
 	})
 }
 
-// sameID compares names of services in any case, and as A-labels (RFC 8601 §5).
+// sameID compares names of services in any case, and as A-labels (RFC 8601 §5); a dot at the end makes none of it another name.
 func sameID(a, b string) bool {
+	a, b = strings.TrimSuffix(a, "."), strings.TrimSuffix(b, ".")
 	if strings.EqualFold(a, b) {
 		return true
 	}

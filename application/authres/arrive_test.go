@@ -281,6 +281,7 @@ func TestCarried(t *testing.T) {
 		other  = "Authentication-Results: third.example; spf=pass\r\n"
 		rest   = "Subject: x\r\n\r\nbody\r\n"
 	)
+	long := strings.Repeat("X-Long: "+strings.Repeat("x", 990)+"\r\n", message.DefaultHeaderSize/1000+1)
 	for _, c := range []struct {
 		name, in, out       string
 		unproven, anywhere  bool
@@ -296,6 +297,9 @@ func TestCarried(t *testing.T) {
 		{name: "anywhere", in: ours + his + pass + own + rest, out: ours + pass + his + rest, anywhere: true},
 		{name: "not proven", in: ours + pass + his + own + rest, out: ours + his + rest, unproven: true},
 		{name: "nothing", in: ours + his + rest, out: ours + his + rest},
+		{name: "dotted", in: ours + his + strings.Replace(own, ".example;", ".example.;", 1) + rest, out: ours + his + rest},
+		{name: "too long", in: ours + his + pass + own + long + rest, out: ours + his + long + rest},
+		{name: "too long, pass", in: ours + pass + his + own + long + rest, out: ours + pass + his + long + rest},
 	} {
 		k := new(kept)
 		v := &Carried{Hostname: "mail.clinic.example", Provider: "mail.provider.example", Proven: !c.unproven, Anywhere: c.anywhere, Next: k}

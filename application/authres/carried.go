@@ -28,10 +28,7 @@ type Carried struct {
 // Accept gives Next the message without fields that are forged.
 func (c *Carried) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
 	header, rest, err := message.ReadHeader(body, message.DefaultHeaderSize)
-	if errors.Is(err, message.ErrHeaderSize) { // the provider has it from us in every case: it may not go back for that
-		return c.Next.Accept(ctx, env, header.Reader(rest))
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, message.ErrHeaderSize) { // a header that is too long may not go back for that: its beginning is what counts
 		return err
 	}
 	believed := c.believed(slices.Collect(header.Fields()))
