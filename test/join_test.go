@@ -127,6 +127,11 @@ func TestJoin(t *testing.T) {
 		t.Errorf("customer show:\n%s", out)
 	}
 
+	// The key that was registered logs in: fewer round trips than a password.
+	if log := p.log.String(); !strings.Contains(log, "mechanism=EXTERNAL") || strings.Count(log, "call granted") != strings.Count(log, "domains=[clinic.example] mechanism=EXTERNAL") {
+		t.Errorf("the site's calls:\n%s", log)
+	}
+
 	// Neither side has the secrets in its log.
 	for _, secret := range []string{line[1], result.Password} {
 		if strings.Contains(p.log.String(), secret) {

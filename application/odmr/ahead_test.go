@@ -19,8 +19,11 @@ import (
 	"bothy/lib/sim"
 )
 
-// oneAccount knows one account, by password and by any certificate.
-type oneAccount struct{ verifier sasl.Verifier }
+// oneAccount knows one account, by password and by any certificate, if not by none.
+type oneAccount struct {
+	verifier sasl.Verifier
+	noKey    bool
+}
 
 func (a oneAccount) Verifier(_ context.Context, username string) (sasl.Verifier, error) {
 	if username != a.verifier.Account {
@@ -30,6 +33,9 @@ func (a oneAccount) Verifier(_ context.Context, username string) (sasl.Verifier,
 }
 
 func (a oneAccount) Certificate(context.Context, *x509.Certificate) (string, error) {
+	if a.noKey {
+		return "", sasl.ErrCredentials
+	}
 	return a.verifier.Account, nil
 }
 
@@ -76,7 +82,7 @@ func newFaraway(t *testing.T, mode string, external bool) *faraway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &faraway{exchange: x, auth: &sasl.Authenticator{Accounts: oneAccount{verifier}}, arrival: &arrival{next: x.site}, tls: serverTLS()}
+	f := &faraway{exchange: x, auth: &sasl.Authenticator{Accounts: oneAccount{verifier: verifier}}, arrival: &arrival{next: x.site}, tls: serverTLS()}
 	f.tls.ClientAuth, f.tls.Time = tls.RequestClientCert, whenValid
 	x.provider.Auth, x.provider.TLS = f.auth, f.tls
 	roots := x509.NewCertPool()
@@ -174,6 +180,39 @@ func TestRoundTrips(t *testing.T) {
 	}
 }
 
+// TestCertificateFirst: with both, the certificate logs in and saves its round trips; where it is not known, or not any more, the password does,
+// in the same call, and the next call does not try again.
+func TestCertificateFirst(t *testing.T) {
+	certificate()
+	for _, mode := range []string{"implicit", "required"} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFaraway(t, mode, true)
+			defer f.finish()
+			f.customer.Config.Username, f.customer.Config.Password, f.customer.Config.Certificate = "foobar.net", "ahoy", true
+			known := f.auth.Accounts.(oneAccount)
+			unknown := known
+			unknown.noKey = true
+			most := map[string][]float64{"implicit": {8, 5, 15, 7, 7}, "required": {11, 8, 22, 10, 10}}[mode]
+			for call, accounts := range []oneAccount{known, known, unknown, unknown, unknown} {
+				f.auth.Accounts, f.dials = accounts, 0
+				trips, again := f.fetch(t), call == 2
+				t.Logf("%s, call %d: %.2f round trips", mode, call+1, trips)
+				if trips > most[call]+0.05 {
+					t.Errorf("%s, call %d: %.2f round trips, at most %v", mode, call+1, trips, most[call])
+				}
+				if again != (f.dials == 2) {
+					t.Errorf("%s, call %d: %d connections", mode, call+1, f.dials)
+				}
+			}
+			f.customer.forget()
+			f.dials = 0
+			if trips := f.fetch(t); trips > most[0]+3.05 || f.dials != 1 { // EXTERNAL fails, SCRAM follows on the same connection
+				t.Errorf("%s, a stranger's first call: %.2f round trips, %d connections", mode, trips, f.dials)
+			}
+		})
+	}
+}
+
 // TestAheadFallsBack: a provider that is not what it was is asked once more, in the order of the RFC, in the same call.
 func TestAheadFallsBack(t *testing.T) {
 	certificate()
@@ -188,7 +227,7 @@ func TestAheadFallsBack(t *testing.T) {
 		{"more mechanisms", func(f *faraway) { f.auth.Allowed = sasl.All() }, 2, nil},
 		{"one that hangs up on who talks early", func(f *faraway) { f.strict = true }, 2, nil},
 		{"another password", func(f *faraway) {
-			f.auth.Accounts = oneAccount{sasl.Verifier{Account: "foobar.net", Salt: []byte("salt"), Iterations: 4096, Keys: sasl.Keys{StoredKey: []byte("?"), ServerKey: []byte("?")}}}
+			f.auth.Accounts = oneAccount{verifier: sasl.Verifier{Account: "foobar.net", Salt: []byte("salt"), Iterations: 4096, Keys: sasl.Keys{StoredKey: []byte("?"), ServerKey: []byte("?")}}}
 		}, 1, ErrDenied},
 		{"TLS 1.2 only", func(f *faraway) { f.tls.MaxVersion = tls.VersionTLS12 }, 1, nil},
 	} {

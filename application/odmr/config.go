@@ -74,12 +74,14 @@ func (cfg *ProviderConfig) timeouts() smtp.Timeouts {
 
 // CustomerConfig is the site that calls its provider for the mail of its domains.
 type CustomerConfig struct {
-	Provider string   `doc:"Whom to call, as host:port; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nobody." example:"odmr.provider.example:366"`
-	TLS      string   `toml:"tls" doc:"\"required\": STARTTLS, or no login; \"implicit\": TLS from the first octet; \"none\": everything in clear, which lets anybody on the way read the mail." default:"required" oneof:"required implicit none"`
-	CAFile   string   `toml:"ca_file" doc:"PEM file of the authorities that may certify the provider. Empty: the system's."`
-	Pins     []string `doc:"SHA-256 of the provider's public key (SubjectPublicKeyInfo), in hexadecimal: where given, the provider is who has one of these keys, and its name and authority do not matter. \"bothy join\" sets it." max:"10"`
-	Username string   `doc:"The account to log in with. Empty: this server's own certificate says who we are (EXTERNAL)."`
-	Password string   `secret:"true" doc:"Its password."`
+	Provider    string   `doc:"Whom to call, as host:port; 366 is the port of On-Demand Mail Relay (RFC 2645 §4). Empty: nobody." example:"odmr.provider.example:366"`
+	TLS         string   `toml:"tls" doc:"\"required\": STARTTLS, or no login; \"implicit\": TLS from the first octet; \"none\": everything in clear, which lets anybody on the way read the mail." default:"required" oneof:"required implicit none"`
+	CAFile      string   `toml:"ca_file" doc:"PEM file of the authorities that may certify the provider. Empty: the system's."`
+	Pins        []string `doc:"SHA-256 of the provider's public key (SubjectPublicKeyInfo), in hexadecimal: where given, the provider is who has one of these keys, and its name and authority do not matter. \"bothy join\" sets it." max:"10"`
+	Username    string   `doc:"The account to log in with. Empty: this server's own certificate says who we are (EXTERNAL)."`
+	Password    string   `secret:"true" doc:"Its password."`
+	Certificate bool     `doc:"Log in with this server's own certificate (EXTERNAL) where the provider offers that, and with the password where it does not take it: two round trips less for each call. Without a username it is so anyway. \"bothy join\" sets it."`
+
 	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
 	Verdicts string   `doc:"Whose findings on its mail are believed (authserv-id, RFC 8601 §2.5). Empty: those of provider's host, in the field that it alone can have written; a name given here is believed wherever it stands, so its provider must remove forged fields." example:"mx.provider.example"`
 

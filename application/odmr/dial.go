@@ -280,7 +280,7 @@ func (k *call) request(ctx context.Context, client *smtp.Client) error {
 	if err != nil {
 		return refused(err, ErrRefused)
 	}
-	k.customer.remember(client)
+	k.customer.remember(client, k.stranger)
 	return k.answered(ctx, client, reply)
 }
 
@@ -305,22 +305,38 @@ func (k *call) answered(ctx context.Context, client *smtp.Client, reply smtp.Rep
 func (k *call) credentials() sasl.Credentials {
 	return sasl.Credentials{
 		Username: k.cfg.Username, Password: k.cfg.Password,
-		Certificate: k.cfg.Username == "" && k.customer.TLS != nil && len(k.customer.TLS.Certificates) > 0,
+		Certificate: (k.cfg.Certificate && !k.stranger || k.cfg.Username == "") && k.customer.TLS != nil && len(k.customer.TLS.Certificates) > 0,
 		AllowCRAM:   true, // RFC 2645 §5.1.2: what every provider has
 	}
 }
 
-// login authenticates with the best that both sides can. ATRN need not be in the EHLO reply, though it must be (RFC 2645 §5.1.1): its
+// login authenticates with the best that both sides can, and with the password where the certificate is not known there. ATRN need not be in the EHLO reply, though it must be (RFC 2645 §5.1.1): its
 // own reply tells.
 func (k *call) login(ctx context.Context, client *smtp.Client) error {
 	mechanism, err := sasl.Choose(offered(client), sasl.Channel{TLS: client.Conn.TLS()}, k.credentials())
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDenied, err)
 	}
-	if err := client.Auth(ctx, mechanism); err != nil {
+	err = client.Auth(ctx, mechanism)
+	if err != nil && k.unknown(mechanism, err) {
+		return k.login(ctx, client) // RFC 4954 §4: another AUTH may follow one that failed
+	}
+	if err != nil {
 		return denied(err)
 	}
 	return nil
+}
+
+// unknown reports whether err says that the provider does not know our certificate, and there is a password to log in with instead; k uses that
+// from then on.
+func (k *call) unknown(m sasl.Client, err error) bool {
+	var reply smtp.Reply
+	if m.Name() != sasl.EXTERNAL || k.cfg.Username == "" || !errors.As(err, &reply) || !reply.Permanent() {
+		return false
+	}
+	k.customer.Log.Info("the provider does not know our certificate: logging in with the password", "why", reply)
+	k.stranger = true
+	return true
 }
 
 // denied says which kind of error a failed login is.

@@ -17,6 +17,7 @@ import (
 // first reply whether that was right.
 type memory struct {
 	mechanisms []string // of AUTH, under TLS
+	stranger   bool     // it does not know our certificate
 }
 
 // recall returns the provider as it was; nil: unknown, or not one that takes commands ahead.
@@ -26,14 +27,21 @@ func (c *Customer) recall() *memory {
 	return c.known
 }
 
-// remember notes what the provider offered in the call that client made, where that is worth something.
-func (c *Customer) remember(client *smtp.Client) {
+// remember notes what the provider offered in the call that client made, and whether it knew our certificate, where that is worth something.
+func (c *Customer) remember(client *smtp.Client, stranger bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known = nil
 	if _, ok := client.Has(smtp.KeywordAhead); ok && client.Conn.TLS() != nil {
-		c.known = &memory{offered(client)}
+		c.known = &memory{offered(client), stranger}
 	}
+}
+
+// forget has the next call made in the order of the RFC.
+func (c *Customer) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known = nil
 }
 
 // offered are the mechanisms of the EHLO reply.
@@ -51,7 +59,7 @@ func (k *call) connect(ctx context.Context) (net.Conn, *smtp.Conn, error) {
 	nc, conn, err := k.ask(ctx, k.customer.recall())
 	if errors.Is(err, smtp.ErrChanged) && ctx.Err() == nil {
 		k.customer.Log.Info("the provider has changed: asked once more from the beginning", "why", err)
-		k.customer.remember(new(smtp.Client))
+		k.customer.forget()
 		nc, conn, err = k.ask(ctx, nil)
 	}
 	return nc, conn, err
@@ -90,6 +98,7 @@ func (k *call) requestAhead(ctx context.Context, client *smtp.Client, known *mem
 		}
 	}
 	k.tell(LoggingIn)
+	k.stranger = known.stranger
 	state, err := client.Conn.Secured(ctx)
 	if err != nil {
 		return insecure(err)
@@ -107,6 +116,8 @@ func (k *call) requestAhead(ctx context.Context, client *smtp.Client, known *mem
 	switch {
 	case errors.Is(err, smtp.ErrChanged):
 		return err
+	case err != nil && k.unknown(mechanism, err):
+		return fmt.Errorf("%w: it knew our certificate", smtp.ErrChanged)
 	case err != nil:
 		return k.leave(ctx, client, denied(err))
 	}

@@ -21,6 +21,7 @@ type call struct {
 	cancel   context.CancelCauseFunc
 	last     atomic.Int64 // when the provider was last heard, in nanoseconds since 1970
 	began    time.Time
+	stranger bool          // the provider does not know our certificate: the password has to do
 	done     chan struct{} // closed at the end; err is valid then
 	err      error
 

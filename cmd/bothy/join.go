@@ -260,7 +260,7 @@ func (j *joining) text() ([]byte, error) {
 		return nil, nil
 	}
 	fetch := j.fetch()
-	additions := []config.Addition{{Table: "fetch", List: true, Keys: []string{"provider", "tls", "pins", "username", "password_file", "domains"}, Values: fetch}}
+	additions := []config.Addition{{Table: "fetch", List: true, Keys: []string{"provider", "tls", "pins", "certificate", "username", "password_file", "domains"}, Values: fetch}}
 	smarthost := j.token.SubmissionAddress()
 	switch {
 	case smarthost == "":
@@ -299,7 +299,7 @@ func (j *joining) fetch() config.Values {
 		mode = "implicit"
 	}
 	return config.Values{
-		"provider": j.token.Address(), "tls": mode, "pins": j.pins(), "username": j.token.Account,
+		"provider": j.token.Address(), "tls": mode, "pins": j.pins(), "certificate": true, "username": j.token.Account,
 		"password_file": filepath.Base(j.result.Secret), "domains": j.result.Domains,
 	}
 }
