@@ -21,7 +21,7 @@ import (
 
 	"bothy/lib/pin"
 
-	"bothy/lib/wal"
+	"bothy/lib/file"
 )
 
 // TLSConfig names the certificate of all services.
@@ -170,27 +170,10 @@ func issue(cert, parent *x509.Certificate, parentKey *ecdsa.PrivateKey, certFile
 	if err != nil {
 		return err
 	}
-	if err := writeFile(keyFile, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})); err != nil {
+	if err := file.Replace(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), 0o600); err != nil {
 		return err
 	}
-	return writeFile(certFile, 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
-}
-
-// writeFile replaces a file whole: a reader sees the old content or the new, after a power cut too.
-func writeFile(name string, mode fs.FileMode, content []byte) error {
-	tmp := name + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, name); err != nil {
-		return err
-	}
-	return wal.OS().SyncDir(filepath.Dir(name))
+	return file.Replace(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
 func readKey(file string) (*ecdsa.PrivateKey, error) {

@@ -142,14 +142,15 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	listen := peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\nstop_grace = \"5m\"\n[smtp]\nlisten = [%q]\n[route]\nrelay_from = [\"127.0.0.0/8\"]\n", listen))
 	peer.WaitPort(t, listen)
-	busy := dial(t, listen)
+	idle, busy := dial(t, listen), dial(t, listen)
+	idle.say(t, "250", "EHLO a.example")
 	busy.say(t, "250", "EHLO b.example")
 	busy.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")
 	busy.say(t, "250", "RCPT TO:<keeper@far.example>")
 	busy.say(t, "354", "DATA")
 	s.Process.Signal(syscall.SIGTERM)
-	time.Sleep(300 * time.Millisecond)
-	s.Process.Signal(syscall.SIGTERM)
+	idle.expect(t, "421") // the first was heard
+	peer.Eventually(t, 20*time.Second, "the end", func() bool { return s.Process.Signal(syscall.SIGTERM) != nil })
 	if code := s.ended(t); code == 0 {
 		t.Error("exit 0 after a forced end")
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"bothy/lib/file"
 )
 
 // Keys are kept one a file, named as in the DNS: "2026._domainkey.clinic.example.pem", mode 0600.
@@ -32,21 +34,13 @@ func WriteKey(folder string, k *Key) error {
 	_, err = f.Write(text)
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = syncFolder(folder)
+		err = file.SyncDir(folder)
 	}
 	if err != nil {
 		os.Remove(name)
 		return fmt.Errorf("authres: %w", err)
 	}
 	return nil
-}
-
-func syncFolder(folder string) error {
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // ReadKeys reads all keys of a folder, sorted by name; none where there is no folder.

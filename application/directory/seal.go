@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"sync"
+
+	"bothy/lib/file"
 )
 
 const keyLength = 32 // octets: AES-256
@@ -75,14 +77,5 @@ func (k *sealer) open() (cipher.AEAD, error) {
 func (k *sealer) make() error {
 	key := make([]byte, keyLength)
 	rand.Read(key)
-	unfinished := k.file + ".new"
-	f, err := os.OpenFile(unfinished, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%x\n", key)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(unfinished, k.file), syncFolder(k.file))
+	return file.Replace(k.file, fmt.Appendf(nil, "%x\n", key), 0o600)
 }

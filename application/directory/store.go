@@ -17,6 +17,7 @@ import (
 	"modernc.org/sqlite" // the driver's name is "sqlite"
 
 	"bothy/lib/ballast"
+	"bothy/lib/file"
 	"bothy/lib/wal"
 )
 
@@ -134,24 +135,15 @@ func isFull(err error) bool {
 }
 
 // create makes an empty file that only its owner reads; SQLite gives its other files the same mode.
-func create(file string) error {
-	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+func create(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, os.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), syncFolder(file))
-}
-
-// syncFolder makes a new name in a file's folder last.
-func syncFolder(file string) error {
-	folder, err := os.Open(filepath.Dir(file))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
+	return errors.Join(f.Close(), file.SyncDir(filepath.Dir(name)))
 }
 
 func source(file string) string {

@@ -20,6 +20,7 @@ import (
 	"bothy/application/directory"
 	"bothy/application/join"
 	"bothy/application/message"
+	"bothy/lib/file"
 	"bothy/management/admin"
 	"bothy/management/config"
 
@@ -218,7 +219,7 @@ func (j *joining) password() (string, error) {
 	}
 	password := join.NewPassword()
 	_, err = f.WriteString(password + "\n")
-	return password, errors.Join(err, share(f), f.Sync())
+	return password, errors.Join(err, share(f), f.Sync(), file.SyncDir(filepath.Dir(f.Name())))
 }
 
 // write puts the configuration beside the old one, checked, and in its place if that is what is wanted.
@@ -232,7 +233,7 @@ func (j *joining) write(final bool) error {
 	if info, err := os.Stat(j.file); err == nil {
 		mode = info.Mode().Perm()
 	}
-	if err := os.WriteFile(fresh, text, mode); err != nil {
+	if err := file.Replace(fresh, text, mode); err != nil { // synced: the invitation is good once
 		return err
 	}
 	var checked site.Config
@@ -243,12 +244,12 @@ func (j *joining) write(final bool) error {
 		return nil
 	}
 	if j.old != nil {
-		if err := os.WriteFile(j.file+".before-join", j.old, mode); err != nil {
+		if err := file.Replace(j.file+".before-join", j.old, mode); err != nil {
 			return err
 		}
 	}
 	j.result.Changed = true
-	return os.Rename(fresh, j.file)
+	return errors.Join(os.Rename(fresh, j.file), file.SyncDir(filepath.Dir(j.file)))
 }
 
 // text is the configuration as it is to be; nil: it is so already.

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"bothy/lib/file"
 )
 
 // OS returns the file system of the machine.
@@ -66,14 +68,7 @@ func (o osFS) Mkdir(dir string) error {
 	return err
 }
 
-func (osFS) SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (osFS) SyncDir(dir string) error { return file.SyncDir(dir) }
 
 func (osFS) Free(dir string) (int64, error) {
 	free, _, err := space(dir)
