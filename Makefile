@@ -30,6 +30,8 @@ generate:
 	$(GO) test ./application/smtp -run TestConformance -args -update
 	$(GO) test ./application/submission -run TestConformance -args -update
 	$(GO) test ./application/dsn -run TestConformance -args -update
+	$(GO) test ./application/queue -run TestConformance -args -update
+	$(GO) test ./application/authres -run TestConformance -args -update
 	$(GO) test ./cmd/bothy -run TestHelp -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 

@@ -257,3 +257,17 @@ func fresh(t *testing.T, file string, want []byte) {
 		t.Errorf("%s is stale: run `make generate` and commit it (%v)", file, err)
 	}
 }
+
+// TestMachinesAreGivenTheTime: what decides takes the time as an argument, and what parses and formats has none.
+func TestMachinesAreGivenTheTime(t *testing.T) {
+	kind := regexp.MustCompile(`/(machine|wire)(_\w+)?\.go$`)
+	clock := regexp.MustCompile(`\btime\.(Now|Since|Until|Sleep|After|AfterFunc|Tick|NewTimer|NewTicker)\(`)
+	sourceFiles(t, func(file string, content []byte) {
+		if !kind.MatchString(file) || strings.HasSuffix(file, "_test.go") || file == "application/sasl/machine_cram.go" { // its challenge is unique by the time
+			return
+		}
+		if m := clock.Find(content); m != nil {
+			t.Errorf("%s calls %s)", file, m)
+		}
+	})
+}

@@ -80,8 +80,8 @@
 //	compared without regard to case, and an internationalized name is its A-label. White space at the end of the line is borne,
 //	as RFC 5321 §4.1.1 asks of every command.
 //
-//	Octets behind ATRN were written before the roles were known, so nobody can tell what they mean: 503, and the connection
-//	is closed. RFC 3207 §4.2 gives the same reason for STARTTLS.
+//	Octets that come with ATRN, or before its 250, were written before the roles were known, so nobody can tell what they mean: 503,
+//	and the connection is closed. RFC 3207 §4.2 gives the same reason for STARTTLS. A refusal changes no roles and waits for none.
 //
 //	One session an account, the account's seat. A newer one that has logged in takes the seat of a dead one: one that lingers and does
 //	not answer NOOP within 5 seconds, or one in the middle of something that was not heard for 30 seconds and carries nothing

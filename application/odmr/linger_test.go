@@ -364,6 +364,21 @@ func TestLinkEndsLingering(t *testing.T) {
 	})
 }
 
+// TestNoMailAtOnce: 453 waits for nothing, while 250 takes the time to see that nothing stands behind ATRN.
+func TestNoMailAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := emptyExchange(t)
+		start := time.Now()
+		if err := x.call(sim.Path{}); !errors.Is(err, ErrNoMail) || time.Since(start) != 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		x.later("one", "a@clinic.example")
+		if err := x.call(sim.Path{}); err != nil || time.Since(start) == 0 {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
 // TestLongPoll: the answer to ATRN comes with the mail, at the end of the account's limit, or when somebody newer asks.
 func TestLongPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -170,3 +170,50 @@ func TestLaneCounts(t *testing.T) {
 		}
 	}
 }
+
+// TestLanesApart: what happens in a lane looks at none of the rows of another, however many wait there, and costs the index as a whole the
+// logarithm of their number.
+func TestLanesApart(t *testing.T) {
+	const many = 10_000
+	x := newIndex(func(Lane) {})
+	keep := terms{func(Lane) time.Duration { return time.Hour }, func(Lane) time.Duration { return 0 }}
+	add := func(i int, name Lane) *entry {
+		e := newEntry(1)
+		e.id, e.accepted = message.ID{byte(i), byte(i >> 8)}, int64(i)
+		if i%3 == 0 {
+			e.rows[0].when = int64(many + 1000*i)
+		}
+		x.add(e, []Lane{name}, many, keep)
+		return e
+	}
+	for i := range many {
+		add(i, "odmr/many.example")
+	}
+	l := x.lanes["odmr/many.example"]
+	inside, outside := 0, 0
+	for _, h := range []*heap[*row]{&l.due, &l.later} {
+		less := h.less
+		h.less = func(a, b *row) bool { inside++; return less(a, b) }
+	}
+	stays, expiry := l.stays.less, x.expiry.less
+	l.stays.less = func(a, b *stay) bool { inside++; return stays(a, b) }
+	x.expiry.less = func(a, b *entry) bool { outside++; return expiry(a, b) }
+	const lone = "odmr/lone.example"
+	e := add(many+1, lone)
+	rows := x.take(lone, 10, &Lease{}, many)
+	if len(rows) != 1 || rows[0].entry != e {
+		t.Fatalf("took %v", rows)
+	}
+	x.free(rows[0], many)
+	x.flush(x.lanes[lone], many)
+	if c := x.lanes[lone].count(); c.Waiting != 1 || c.Due != 1 {
+		t.Errorf("%+v", c)
+	}
+	x.settle(rows[0])
+	if inside != 0 || outside > 60 { // up, and twice two comparisons for each of 14 levels down
+		t.Errorf("%d looks into the other lane, %d at all messages", inside, outside)
+	}
+	if l.count().Waiting != many {
+		t.Errorf("%+v", l.count())
+	}
+}

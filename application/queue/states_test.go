@@ -1,7 +1,9 @@
 package queue
 
 import (
+	"os"
 	"path"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -167,5 +169,27 @@ func TestStatePause(t *testing.T) {
 			t.Errorf("recorded %v: age %v", recorded, time.Duration(age)*time.Millisecond)
 		}
 		w.spool.Close()
+	}
+}
+
+// TestStatesAreShown holds that each state that doc.go numbers is in these tests, and in the page for operators.
+func TestStatesAreShown(t *testing.T) {
+	read := func(file string) string {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(content)
+	}
+	tests, page := read("states_test.go"), read("../../docs/queue.md")
+	states := regexp.MustCompile(`(?m)^//\t(S\d+) `).FindAllStringSubmatch(read("doc.go"), -1)
+	if len(states) < 12 {
+		t.Errorf("%d states: the pattern or doc.go is wrong", len(states))
+	}
+	for _, m := range states {
+		whole := regexp.MustCompile(`["/ ]` + m[1] + `\b`)
+		if !whole.MatchString(tests) || !whole.MatchString(page) {
+			t.Errorf("%s is not in states_test.go, or not in docs/queue.md", m[1])
+		}
 	}
 }

@@ -34,7 +34,7 @@ type Source struct {
 // Page is a page of requirements.
 type Page struct {
 	File    string // the page
-	Head    string // what stands before the first table
+	Head    string // what stands before the first table; "": the tables stand between the marks of Table in a page that says more
 	Sources []Source
 	RFCs    []int          // those it is about; none: all that are cited
 	Least   map[int]int    // requirements that there must be of an RFC: fewer mean that the pattern or the tests are wrong
@@ -147,6 +147,10 @@ func Check(t *testing.T, p Page) {
 		if len(all[rfc]) < least {
 			t.Errorf("%d requirements of RFC %d: the pattern or the tests are wrong", len(all[rfc]), rfc)
 		}
+	}
+	if p.Head == "" {
+		embed(t, p.File, bytes.TrimPrefix(bytes.ReplaceAll(p.format(all), []byte("\n## "), []byte("\n### ")), []byte("\n")))
+		return
 	}
 	current(t, p.File, p.format(all))
 }

@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -49,7 +48,7 @@ func (tb Table) Check(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%s: %v", tb.Rows, err)
 	}
-	tests, dialogues := tb.goTests(t), tb.dialogues(t)
+	tests, dialogues := goTests(t, tb.Packages), tb.dialogues(t)
 	for _, r := range rows {
 		why := r.unshown(tests, dialogues)
 		if r.test == "never" {
@@ -59,7 +58,7 @@ func (tb Table) Check(t *testing.T) {
 			t.Errorf("RFC %s §%s %s %s: %s", r.rfc, r.section, r.command, r.code, why)
 		}
 	}
-	tb.write(t, tb.format(rows))
+	embed(t, tb.Page, tb.format(rows))
 }
 
 func parseRows(content string) (rows []row, err error) {
@@ -129,10 +128,11 @@ func answers(text, command, code string) bool {
 	return false
 }
 
-// goTests returns the names of the tests in Go.
-func (tb Table) goTests(t *testing.T) map[string]bool {
+// goTests returns the names of the tests in Go of the packages, folders by the name that goes before.
+func goTests(t *testing.T, packages map[string]string) map[string]bool {
+	t.Helper()
 	names := map[string]bool{}
-	for prefix, folder := range tb.Packages {
+	for prefix, folder := range packages {
 		files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no tests in %s: %v", folder, err)
@@ -178,7 +178,9 @@ func (tb Table) format(rows []row) []byte {
 	rfc := ""
 	for _, r := range rows {
 		if r.rfc != rfc {
-			rfc = r.rfc
+			if rfc = r.rfc; b.Len() > 0 {
+				b.WriteByte('\n')
+			}
 			fmt.Fprintf(&b, "### RFC %s\n\n| section | level | command | code | what | shown by |\n| --- | --- | --- | --- | --- | --- |\n", rfc)
 		}
 		test := r.test
@@ -190,24 +192,18 @@ func (tb Table) format(rows []row) []byte {
 	return b.Bytes()
 }
 
-// write holds that the page has the table between its marks.
-func (tb Table) write(t *testing.T, table []byte) {
+// embed holds that a page has a table between its marks; under -update it writes it.
+func embed(t *testing.T, page string, table []byte) {
 	t.Helper()
-	content, err := os.ReadFile(tb.Page)
+	content, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
 	const begin, end = "<!-- conformance: generated -->\n\n", "\n<!-- conformance: end -->"
 	head, rest, ok1 := strings.Cut(string(content), begin)
-	got, tail, ok2 := strings.Cut(rest, end)
-	switch {
-	case !ok1 || !ok2:
-		t.Fatalf("%s has no marks", tb.Page)
-	case flag.Lookup("update") != nil && flag.Lookup("update").Value.String() == "true":
-		if err := os.WriteFile(tb.Page, []byte(head+begin+string(table)+end+tail), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	case got != string(table):
-		t.Errorf("%s is stale: run this test with -args -update and commit it", tb.Page)
+	_, tail, ok2 := strings.Cut(rest, end)
+	if !ok1 || !ok2 {
+		t.Fatalf("%s has no marks", page)
 	}
+	current(t, page, []byte(head+begin+string(table)+end+tail))
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"bothy/lib/wal"
 )
@@ -38,6 +39,8 @@ type Disk struct {
 	locked  map[string]bool
 	ops     int
 	off     bool
+
+	syncTime atomic.Int64 // of each file's sync
 }
 
 // ErrPower is what every call returns after the power failed.
@@ -296,6 +299,9 @@ func (d *Disk) SetCrashIf(crash func(Op) bool) {
 	defer d.mu.Unlock()
 	d.CrashIf = crash
 }
+
+// SetSyncTime is how long each sync of a file takes from now on: a disk that is slow, or that retries.
+func (d *Disk) SetSyncTime(t time.Duration) { d.syncTime.Store(int64(t)) }
 
 // SetCapacity is for a disk in use.
 func (d *Disk) SetCapacity(octets int64) {

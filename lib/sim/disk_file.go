@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"slices"
 	"sync/atomic"
+	"time"
 )
 
 // file is an open file; it outlives its name.
@@ -89,6 +90,7 @@ func (f *file) Allocate(size int64) error {
 }
 
 func (f *file) Sync() error {
+	time.Sleep(time.Duration(f.disk.syncTime.Load()))
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	if err := f.usable("sync"); err != nil {
