@@ -111,4 +111,12 @@ func TestTransactionsAreBounded(t *testing.T) {
 	if len(m.all) != maxAsked || len(m.by) != maxAsked || m.by[key(9)] != nil || m.by[key(10)] == nil {
 		t.Errorf("%d by age and %d by key are left", len(m.all), len(m.by))
 	}
+	const many = 1000 // recipients, as many as a message may have
+	for i := range maxTakers/many + 10 {
+		m.add(&asked{Transaction: message.Transaction{Key: key(-i - 1), To: make([]uint64, many)}, at: int64(i)})
+		m.forget(0)
+	}
+	if len(m.all) != maxTakers/many || len(m.by) != len(m.all) || m.takers != len(m.all)*many {
+		t.Errorf("%d by age and %d by key are left, with %d recipients", len(m.all), len(m.by), m.takers)
+	}
 }

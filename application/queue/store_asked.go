@@ -12,6 +12,7 @@ import (
 const (
 	askedAge  = 48 * time.Hour // RFC 1845 §3: at least, it recommends
 	maxAsked  = 32 << 10       // transactions; the oldest go first
+	maxTakers = 1 << 20        // recipients of all of them: 8 MiB
 	askedHead = 1000           // transactions of one kindAsked
 )
 
@@ -25,8 +26,9 @@ type asked struct {
 
 // memory is those of a spool, by key and by age. The spool's mutex guards it.
 type memory struct {
-	by  map[message.TransactionKey]*asked
-	all []*asked // the oldest first
+	by     map[message.TransactionKey]*asked
+	all    []*asked // the oldest first
+	takers int      // recipients of all
 }
 
 // add remembers a transaction, or that it is written somewhere else now.
@@ -40,20 +42,18 @@ func (m *memory) add(a *asked) {
 	}
 	m.by[a.Key] = a
 	m.all = append(m.all, a)
+	m.takers += len(a.To)
 }
 
 // forget drops what is too old or too much at now.
 func (m *memory) forget(now int64) {
-	n := max(0, len(m.all)-maxAsked)
-	for n < len(m.all) && m.all[n].at < now-askedAge.Milliseconds() {
-		n++
-	}
-	for _, a := range m.all[:n] {
+	for len(m.all) > 0 && (len(m.all) > maxAsked || m.takers > maxTakers || m.all[0].at < now-askedAge.Milliseconds()) {
+		a := m.all[0]
 		if m.by[a.Key] == a {
 			delete(m.by, a.Key)
 		}
+		m.all, m.takers = m.all[1:], m.takers-len(a.To)
 	}
-	m.all = m.all[n:]
 }
 
 // remember notes the transaction of a message whose record is at p. The caller holds mu.
@@ -66,7 +66,7 @@ func (s *Spool) remember(r *record, p wal.Position) {
 }
 
 // Transaction returns what was accepted under key, and as which message; ok is false if nothing was, or too long ago. A transaction is
-// remembered for 48 hours, the last 32,768 of them.
+// remembered for 48 hours, the last 32,768 of them, or fewer where they have more than a million recipients.
 func (s *Spool) Transaction(key message.TransactionKey) (t message.Transaction, id message.ID, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
