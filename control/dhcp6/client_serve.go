@@ -237,6 +237,7 @@ func (s *ClientService) configure(now time.Time, want []Held) {
 			if err := s.Host.RemoveAddress(h.Prefix); err != nil {
 				s.Log.Error("address not removed", "error", err)
 			}
+			s.unsure = slices.DeleteFunc(s.unsure, func(u Held) bool { return u.Prefix == h.Prefix })
 		}
 	}
 	for _, h := range want {

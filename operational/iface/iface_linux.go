@@ -63,7 +63,7 @@ func (i Interface) Check(a netip.Addr) (done, duplicate bool, err error) {
 			return have.Flags&unix.IFA_F_TENTATIVE == 0 || have.Flags&unix.IFA_F_DADFAILED != 0, have.Flags&unix.IFA_F_DADFAILED != 0, nil
 		}
 	}
-	return true, false, nil
+	return true, link.Attrs().OperState == netlink.OperUp, nil // the kernel removes one with a lifetime whose detection failed; and all of them when a link goes down
 }
 
 // SetRoute leads a destination through the interface, by way of a router unless via is the zero Addr.

@@ -38,7 +38,9 @@ const (
 
 // TestMain is the server, our client or our relay agent, when it was started as one: a namespace belongs to a process.
 func TestMain(m *testing.M) {
-	for name, become := range map[string]func(string) error{asServer: server, asClient: client, asRelay: relay} {
+	for name, become := range map[string]func(string) error{
+		asServer: server, asClient: client, asRelay: relay, asServer6: server6, asClient6: client6, asLoad6: becomeLoad6,
+	} {
 		text := os.Getenv(name)
 		if text == "" {
 			continue
