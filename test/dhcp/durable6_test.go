@@ -236,7 +236,18 @@ func TestSyncBeforeReply(t *testing.T) {
 	l.said("ready", 1)
 	out := l.load(l.plug6("c", l.srv), load6{Count: 40, Window: 1})
 	peer.Eventually(t, 60*time.Second, "40 leases", func() bool { return strings.Contains(out.String(), "done") })
-	end(t, l.cmd, syscall.SIGINT)
+	traced, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", l.cmd.Process.Pid)) // strace itself takes no signal
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(traced)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	peer.Eventually(t, 20*time.Second, "the server's end", func() bool { return syscall.Kill(pid, 0) != nil })
 	content, err := os.ReadFile(trace)
 	if err != nil {
 		t.Fatal(err)
