@@ -21,6 +21,15 @@ func nameserver(t *testing.T, answer dns.HandlerFunc) (address string) {
 		t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", pc.LocalAddr().String())
+	for range 10 { // another program may have the same port of TCP
+		if err == nil {
+			break
+		}
+		pc.Close()
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err == nil {
+			l, err = net.Listen("tcp", pc.LocalAddr().String())
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
