@@ -10,7 +10,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: run build test test-dhcp differential peers generate style lint bench bench-go fuzz soak clean
+.PHONY: run build test test-dhcp differential peers generate style lint bench bench-go bench-dhcp fuzz soak clean
 
 run: build
 	$(BIN) try
@@ -32,6 +32,7 @@ generate:
 	$(GO) test ./application/dsn -run TestConformance -args -update
 	$(GO) test ./application/queue -run TestConformance -args -update
 	$(GO) test ./application/authres -run TestConformance -args -update
+	$(GO) test ./control/dhcp4 -run TestConformance -args -update
 	$(GO) test ./cmd/bothy -run TestHelp -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 
@@ -65,9 +66,16 @@ fuzz:
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
 
-# DHCP with real clients in network namespaces of its own; needs root and udhcpc, isc-dhcp-client, dhcpcd-base, isc-dhcp-relay, iproute2.
+# DHCP with real clients in network namespaces of its own; needs root and udhcpc, isc-dhcp-client, dhcpcd-base, isc-dhcp-relay,
+# kea-dhcp4-server, kea-admin (perfdhcp), dnsmasq-base, isc-dhcp-server, iproute2, strace.
 test-dhcp:
 	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 10m ./test/dhcp
+
+# New leases a second and their latency beside Kea's memfile, which syncs nothing, in one run, then the codecs. A quiet machine, root, perfdhcp (kea-admin),
+# kea-dhcp4-server.
+bench-dhcp:
+	BOTHY_BENCH_DHCP=1 BOTHY_PEERS=required $(GO) test -tags dhcp -count=1 -v -timeout 30m -run '^TestMeasure' ./test/dhcp
+	$(GO) test -run '^$$' -bench Codec -benchmem ./control/dhcp4
 
 # 500 odd inputs to our own server, against the record of Postfix, Exim and OpenSMTPD.
 differential:

@@ -97,6 +97,7 @@ func clientConfig() Config {
 	return cfg
 }
 
+// TestClientLossy: RFC 2131 §4.2: the client identifier is the same in every message, DHCPRELEASE included.
 func TestClientLossy(t *testing.T) {
 	for seed := range uint64(20) {
 		p := newPair(t, clientConfig(), seed)
@@ -154,7 +155,7 @@ func TestClientTiming(t *testing.T) {
 	}
 }
 
-// RFC 2131 §3.1 (5): four DHCPREQUESTs in about 60 seconds, then INIT, and the operator hears of it.
+// RFC 2131 §3.1: four DHCPREQUESTs in about 60 seconds, then INIT, and the operator hears of it.
 func TestClientRequestUnanswered(t *testing.T) {
 	p := newPair(t, clientConfig(), 1)
 	p.until("offered", time.Minute, p.is(Requesting))
@@ -250,7 +251,7 @@ func TestClientReboot(t *testing.T) {
 	}
 }
 
-// RFC 2131 §3.1 (5), §4.4.4: declined by broadcast, and no other try for ten seconds.
+// RFC 2131 §3.1, §4.4.4: declined by broadcast, and no other try for ten seconds.
 func TestClientDeclines(t *testing.T) {
 	p := newPair(t, clientConfig(), 1)
 	strangers := netip.MustParseAddr("192.0.2.100")
@@ -279,6 +280,7 @@ func TestClientDeclines(t *testing.T) {
 	}
 }
 
+// TestClientDiscards: RFC 2131 §4.4.1: what answers another exchange or client, or names no server, is dropped; RFC 6842 §3: so is what names another client identifier.
 func TestClientDiscards(t *testing.T) {
 	for name, spoil := range map[string]func(*Packet){
 		"other exchange": func(p *Packet) { p.XID++ },
@@ -306,6 +308,7 @@ func TestClientDiscards(t *testing.T) {
 	}
 }
 
+// TestClassless: RFC 3442: classless routes are read; a router of 0.0.0.0 is the link itself.
 func TestClassless(t *testing.T) {
 	v := []byte{0, 192, 0, 2, 1, 24, 198, 51, 100, 0, 0, 0, 0, 33, 1}
 	if got := fmt.Sprint(classless(v)); got != "[{0.0.0.0/0 192.0.2.1} {198.51.100.0/24 0.0.0.0}]" {

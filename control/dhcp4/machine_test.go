@@ -162,7 +162,7 @@ func granted(out Outcome) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// The order in which an address is chosen: RFC 2131 §4.3.1.
+// TestChoice: RFC 2131 §4.3.1: the current binding, the previous one if it is free, the requested address, a new one; offers are held, and no longer.
 func TestChoice(t *testing.T) {
 	t.Run("new ones in turn", func(t *testing.T) {
 		w := newWorld(t, oneSubnet())
@@ -227,7 +227,7 @@ func TestChoice(t *testing.T) {
 	})
 }
 
-// The time of a lease: RFC 2131 §4.3.1.
+// TestLeaseTime: RFC 2131 §4.3.1: the time asked for within the bounds, else what is left, else the default; RFC 2131 §4.4.5: T1 and T2 lie before the end, with some fuzz.
 func TestLeaseTime(t *testing.T) {
 	w := newWorld(t, oneSubnet())
 	c := client{mac: 1}
@@ -264,7 +264,7 @@ func TestLeaseTime(t *testing.T) {
 	}
 }
 
-// What each DHCPREQUEST leads to: RFC 2131 §4.3.2.
+// TestRequest: RFC 2131 §4.3.2: SELECTING, INIT-REBOOT, RENEWING and REBINDING, each confirmed, refused, or met with silence where there is no record.
 func TestRequest(t *testing.T) {
 	mine, other, stranger := client{mac: 1}, client{mac: 2}, client{mac: 3}
 	for _, c := range []struct {
@@ -306,7 +306,8 @@ func TestRequest(t *testing.T) {
 	}
 }
 
-func TestRefusal(t *testing.T) { // RFC 2131 §4.3.2, §4.1
+// TestRefusal: RFC 2131 §4.3.2: a DHCPNAK goes out by broadcast, through a relay agent with the BROADCAST bit; RFC 6842 §3: with the client identifier.
+func TestRefusal(t *testing.T) {
 	w := newWorld(t, oneSubnet())
 	out := w.reboot(client{mac: 1, id: "\x00clinic"}, "198.51.100.9")
 	if out.To.AddrPort != netip.MustParseAddrPort("255.255.255.255:68") || out.Reply.Broadcast() || out.To.Hardware {
@@ -324,7 +325,7 @@ func TestRefusal(t *testing.T) { // RFC 2131 §4.3.2, §4.1
 	}
 }
 
-// Where replies go: RFC 2131 §4.1 and RFC 1542 §5.4.
+// TestDestination: RFC 2131 §4.1: giaddr before ciaddr before the BROADCAST bit; else to yiaddr at chaddr.
 func TestDestination(t *testing.T) {
 	w := newWorld(t, oneSubnet())
 	w.bind(client{mac: 1}, "192.0.2.100")
@@ -355,7 +356,8 @@ func TestDestination(t *testing.T) {
 	}
 }
 
-func TestDecline(t *testing.T) { // RFC 2131 §4.3.3
+// TestDecline: RFC 2131 §4.3.3: a declined address is given to nobody for a time, and only who holds it can decline it.
+func TestDecline(t *testing.T) {
 	w := newWorld(t, oneSubnet())
 	c := client{mac: 1}
 	decline := func(c client, a string) Outcome {
@@ -394,7 +396,8 @@ func TestDecline(t *testing.T) { // RFC 2131 §4.3.3
 	w.expect(string(WhyDeclines), decline(c, "192.0.2.104"))
 }
 
-func TestIdentity(t *testing.T) { // RFC 2131 §4.2
+// TestIdentity: RFC 2131 §4.2: the client identifier counts, and chaddr only where there is none.
+func TestIdentity(t *testing.T) {
 	w := newWorld(t, oneSubnet())
 	w.bind(client{mac: 1, id: "\x00a"}, "192.0.2.100")
 	w.bind(client{mac: 1, id: "\x00b"}, "192.0.2.101") // the same hardware
@@ -411,7 +414,8 @@ func TestIdentity(t *testing.T) { // RFC 2131 §4.2
 	w.bind(client{mac: 1, id: "\x00b"}, "192.0.2.100")
 }
 
-func TestRelays(t *testing.T) { // RFC 2131 §4.3.1, RFC 3046 §2.2
+// TestRelays: RFC 2131 §4.3.1: giaddr chooses the subnet; RFC 3046 §2.2: relay agent information is echoed.
+func TestRelays(t *testing.T) {
 	cfg := oneSubnet()
 	cfg.Subnets = append(cfg.Subnets, SubnetConfig{
 		Prefix: netip.MustParsePrefix("198.51.100.0/24"), Network: "barn",
@@ -488,7 +492,8 @@ func TestHosts(t *testing.T) {
 	w.bind(client{mac: 5}, "192.0.2.101")
 }
 
-func TestOptionsByLayer(t *testing.T) { // RFC 2131 §4.3.1
+// TestOptionsByLayer: RFC 2131 §4.3.1: a host's options before those of its class, its subnet, and all.
+func TestOptionsByLayer(t *testing.T) {
 	cfg := oneSubnet()
 	cfg.MailServers = true
 	cfg.Options = map[string]string{"domain-name": "all.example", "ntp-servers": "192.0.2.42", "224": "01"}
@@ -565,7 +570,8 @@ func TestProbing(t *testing.T) {
 	w.expect("probe 192.0.2.101", w.discover(client{mac: 4}))
 }
 
-func TestBOOTP(t *testing.T) { // RFC 951, RFC 1534 §2
+// TestBOOTP: RFC 1534 §2: BOOTP clients get reserved addresses, or, where it is so configured, any for ever.
+func TestBOOTP(t *testing.T) {
 	cfg := oneSubnet()
 	cfg.ServerName, cfg.BootFile = "boothost", "kernel"
 	cfg.Hosts = []HostConfig{{Hardware: "02:00:00:00:00:01", Address: netip.MustParseAddr("192.0.2.9")}}

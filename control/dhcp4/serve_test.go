@@ -170,7 +170,7 @@ func TestServe(t *testing.T) {
 	})
 }
 
-// The power fails each time a client has its DHCPACK. RFC 2131 §3.1 (4).
+// TestEveryDHCPACKIsOnDisk: RFC 2131 §3.1: the binding is on the disk before the DHCPACK.
 func TestEveryDHCPACKIsOnDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := oneSubnet()
@@ -196,7 +196,8 @@ func TestEveryDHCPACKIsOnDisk(t *testing.T) {
 	})
 }
 
-func TestNothingIsAcknowledgedWithoutTheDisk(t *testing.T) { // RFC 2131 §3.1 (4)
+// TestNothingIsAcknowledgedWithoutTheDisk: RFC 2131 §3.1: when the disk fails nothing is acknowledged.
+func TestNothingIsAcknowledgedWithoutTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, oneSubnet(), nil)
 		s.ask(client{mac: 1}.packet(Discover, ""))
@@ -218,7 +219,8 @@ func TestNothingIsAcknowledgedWithoutTheDisk(t *testing.T) { // RFC 2131 §3.1 (
 	})
 }
 
-func TestFallBackToBroadcast(t *testing.T) { // RFC 2131 §4.1
+// TestFallBackToBroadcast: RFC 2131 §4.1: where unicasting is not possible, 255.255.255.255.
+func TestFallBackToBroadcast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, oneSubnet(), nil)
 		defer s.stop()
@@ -254,7 +256,8 @@ func (n *neighbours) InUse(ctx context.Context, q Question) (bool, error) {
 	return false, nil
 }
 
-func TestProbes(t *testing.T) { // RFC 2131 §3.1 (2)
+// TestProbes: RFC 2131 §3.1: before an address is offered it is asked whether somebody uses it.
+func TestProbes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := oneSubnet()
 		cfg.Probe = 250 * time.Millisecond

@@ -62,7 +62,7 @@ func readTable3(t *testing.T) table3 {
 	return table
 }
 
-// Every reply is held against every cell of the table.
+// TestTable3: RFC 2131 §4.3.1: every field and option of every reply is as in table 3.
 func TestTable3(t *testing.T) {
 	table := readTable3(t)
 	if len(table.fields) != 15 || len(table.options) != 13 {

@@ -112,7 +112,8 @@ func TestParseTakes(t *testing.T) {
 
 func sameOption(a, b Option) bool { return a.Code == b.Code && bytes.Equal(a.Value, b.Value) }
 
-func TestWithoutCookie(t *testing.T) { // RFC 951 §3
+// TestWithoutCookie: RFC 951 §3: a packet without cookie is read.
+func TestWithoutCookie(t *testing.T) {
 	vend := bytes.Repeat([]byte{7}, vendorSize)
 	p := parse(t, raw(vend...))
 	if !p.Plain || !bytes.Equal(p.Vendor[:], vend) || p.Type() != 0 || len(p.Options) != 0 {
@@ -124,7 +125,8 @@ func TestWithoutCookie(t *testing.T) { // RFC 951 §3
 	}
 }
 
-func TestAppendPads(t *testing.T) { // RFC 1542 §2.1
+// TestAppendPads: RFC 1542 §2.1: packets are padded to 300 octets.
+func TestAppendPads(t *testing.T) {
 	p := parse(t, withOptions(53, 1, 1, 255))
 	b, _ := p.AppendTo(nil, DefaultSize, false)
 	if len(b) != minSize || !bytes.Equal(b[:fixedSize+8], withOptions(53, 1, 1, 255)) || bytes.ContainsFunc(b[fixedSize+8:], func(r rune) bool { return r != 0 }) {
@@ -132,7 +134,8 @@ func TestAppendPads(t *testing.T) { // RFC 1542 §2.1
 	}
 }
 
-func TestAppendLong(t *testing.T) { // RFC 3396 §6
+// TestAppendLong: RFC 3396 §6: a long option is split.
+func TestAppendLong(t *testing.T) {
 	value := bytes.Repeat([]byte("0123456789"), 60)
 	p := &Packet{Op: BootReply, Options: []Option{{MessageTypeOption, []byte{2}}, {43, value}, {12, []byte("a")}}}
 	b, omitted := p.AppendTo(nil, MaxSize, false)
@@ -148,6 +151,7 @@ func TestAppendLong(t *testing.T) { // RFC 3396 §6
 	}
 }
 
+// TestAppendOverload: RFC 2131 §4.1: file and sname hold options when the options field is full.
 func TestAppendOverload(t *testing.T) {
 	relay := bytes.Repeat([]byte{9}, 20)
 	long := bytes.Repeat([]byte{5}, 450)
@@ -215,7 +219,8 @@ func overloadOf(b []byte) byte {
 	return 0
 }
 
-func TestRelayInformationThatDoesNotFit(t *testing.T) { // RFC 3046 §2.2
+// TestRelayInformationThatDoesNotFit: RFC 3046 §2.2: relay agent information is echoed whole or not at all.
+func TestRelayInformationThatDoesNotFit(t *testing.T) {
 	p := &Packet{Op: BootReply, Options: []Option{{MessageTypeOption, []byte{5}}, {RelayAgentInformation, make([]byte, 255)}}}
 	b, omitted := p.AppendTo(nil, minSize, true)
 	if got := parse(t, b); omitted != 1 || got.Type() != Ack || len(got.Options) != 1 {

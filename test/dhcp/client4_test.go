@@ -140,7 +140,7 @@ func TestNetworkd(t *testing.T) {
 	l.said(`"lease renewed" address=192.0.2.100`, 1)
 }
 
-// The server finds out by ARP that somebody without a lease uses an address. RFC 2131 §3.1 (2).
+// TestSquatter: RFC 2131 §3.1: the server finds out by ARP that somebody without a lease uses an address.
 func TestSquatter(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "udhcpc")
@@ -157,7 +157,7 @@ func TestSquatter(t *testing.T) {
 	l.sees(file, "ip=192.0.2.101")
 }
 
-// A lease outlives kill -9 of the server, and nobody else gets its address.
+// TestKilledServer: RFC 2131 §2.2: a lease outlives kill -9 of the server, and nobody else gets its address.
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "udhcpc")
@@ -174,7 +174,7 @@ func TestKilledServer(t *testing.T) {
 	}
 }
 
-// Through a relay, which says where the client is. RFC 2131 §4.3.1, RFC 3046.
+// TestRelay: RFC 2131 §4.3.1, RFC 3046 §2.2: through ISC dhcrelay, which says where the client is.
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "udhcpc", "dhcrelay")
@@ -192,7 +192,7 @@ func TestRelay(t *testing.T) {
 	l.said(`"lease renewed" address=198.51.100.50`, 1) // directly, from behind the router
 }
 
-// TestRelayAgent: our own relay agent, between dhclient and a server: ours, or ISC dhcpd, which want to know the circuit or not.
+// TestRelayAgent: RFC 1542 §4.1, RFC 3046 §2.1: our own relay agent, between dhclient and a server: ours, or ISC dhcpd, which want to know the circuit or not.
 func TestRelayAgent(t *testing.T) {
 	for _, server := range []string{"bothy", "dhcpd"} {
 		t.Run(server, func(t *testing.T) {

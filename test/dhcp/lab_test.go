@@ -29,6 +29,7 @@ type setup struct {
 	Config dhcp4.Config
 	Mail   dhcp4.Mail
 	Dir    string
+	Quiet  bool // it logs warnings alone, and that it is ready
 }
 
 const (
@@ -66,7 +67,11 @@ func server(text string) error {
 		return err
 	}
 	defer leases.Close()
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	level := slog.LevelDebug
+	if s.Quiet {
+		level = slog.LevelWarn
+	}
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level}))
 	d, err := dhcp4.New(dhcp4.Options{Config: s.Config, Leases: leases, Mail: s.Mail, Log: log})
 	if err != nil {
 		return err
@@ -75,7 +80,7 @@ func server(text string) error {
 	if err != nil {
 		return err
 	}
-	log.Info("ready")
+	fmt.Println("ready")
 	return d.Run(ctx, wire)
 }
 

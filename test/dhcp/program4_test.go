@@ -147,7 +147,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // tracedMessage is a message in the output of strace -xx: its xid, and its type.
 var tracedMessage = regexp.MustCompile(`\\x0[12]\\x01\\x06\\x..((?:\\x..){4}).*\\x35\\x01\\x(..)`)
 
-// TestSyncBeforeACK: RFC 2131 §3.1 (4): the binding is on the disk before the DHCPACK, for each of forty clients that come one by one.
+// TestSyncBeforeACK: RFC 2131 §3.1: the binding is on the disk before the DHCPACK, for each of forty clients that come one by one.
 func TestSyncBeforeACK(t *testing.T) {
 	peer.Need(t, "strace")
 	p := newLab(t).bothy()

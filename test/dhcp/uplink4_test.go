@@ -146,7 +146,7 @@ func (c *ours) has(what string, args ...string) bool {
 	return strings.Contains(run(c.l.t, "ip", append([]string{"-n", c.ns, "-4"}, args...)...), what)
 }
 
-// TestUplink: our client binds, renews, rebinds, reboots after kill -9, releases and declines, against other servers and our own.
+// TestUplink: RFC 2131 §4.4, RFC 2131 §3.2: our client binds, renews, rebinds, reboots after kill -9, releases and declines, against other servers and our own.
 func TestUplink(t *testing.T) {
 	for _, s := range peerServers {
 		t.Run(s.name, func(t *testing.T) {
