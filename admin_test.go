@@ -16,7 +16,13 @@ import (
 // opened is a site with its stores and services made, none of them running.
 func opened(t *testing.T, cfg Config) *Site {
 	t.Helper()
-	s, err := open(t.Context(), cfg, Env{})
+	return openedAt(t, cfg, time.Now)
+}
+
+// openedAt is opened with a clock.
+func openedAt(t *testing.T, cfg Config, now func() time.Time) *Site {
+	t.Helper()
+	s, err := open(t.Context(), cfg, Env{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}

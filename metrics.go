@@ -55,12 +55,38 @@ func (s *Site) reading() metrics.State {
 			st.Sessions[session.State.String()]++
 		}
 	}
+	st.Customers = s.countCustomers()
+	for _, p := range s.providers() {
+		st.Providers = append(st.Providers, metrics.Provider{
+			Name: p.Provider, Account: p.Account, Stage: p.Stage, Outcome: string(p.Outcome), Last: p.LastCall, Next: p.NextCall, Failures: p.Failures,
+		})
+	}
 	if pair := s.certs.current.Load(); pair != nil && len(pair.Certificate) > 0 {
 		if leaf, err := x509.ParseCertificate(pair.Certificate[0]); err == nil {
 			st.Certificate = leaf.NotAfter
 		}
 	}
 	return st
+}
+
+// countCustomers sums up all customers: to tell of each would be a series a customer.
+func (s *Site) countCustomers() (sum metrics.Customers) {
+	all, err := s.customers(context.Background()) // from memory
+	if err != nil {
+		s.env.Log.Error("customers not counted", "err", err)
+	}
+	for _, c := range all {
+		sum.All++
+		if c.Waiting == 0 {
+			continue
+		}
+		sum.Waiting++
+		sum.Messages += c.Waiting
+		if c.State == odmr.StateAway && !c.LastContact.IsZero() && (sum.Absent.IsZero() || c.LastContact.Before(sum.Absent)) {
+			sum.Absent = c.LastContact
+		}
+	}
+	return sum
 }
 
 // count counts what became of a recipient.

@@ -26,9 +26,19 @@ func (s *Site) backlog(c directory.Customer) (b odmr.Backlog) {
 	for _, domain := range c.Domains {
 		lane := queue.Lane("odmr/" + domain)
 		l := s.spool.Lane(lane)
-		b.Add(l.Messages, l.Octets, l.Oldest, cfg.Queue.LifetimeOf(lane))
+		b.Add(l.Messages, l.Octets, l.Oldest, s.lifetime(&cfg.Queue, lane))
 	}
 	return b
+}
+
+// lifetime is how long mail waits in a lane: what was set for the customer whose it is, else what the configuration says.
+func (s *Site) lifetime(cfg *queue.Config, l queue.Lane) time.Duration {
+	if domain, held := strings.CutPrefix(string(l), "odmr/"); held {
+		if d := s.directory.LifetimeOf(domain); d > 0 {
+			return d
+		}
+	}
+	return cfg.LifetimeOf(l)
 }
 
 // warnEvery is how often somebody looks whom to warn.

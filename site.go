@@ -183,7 +183,7 @@ func open(ctx context.Context, cfg Config, env Env) (_ *Site, err error) {
 	}
 	s.spool, err = queue.Open(ctx, queue.Options{
 		Track: track, Dir: cfg.SpoolDir(), Router: s.router, Notifier: s.notices, Keep: s.notices.Keeps,
-		Config: cfg.Queue, Delay: func(l queue.Lane) time.Duration {
+		Config: cfg.Queue, Lifetime: func(l queue.Lane) time.Duration { return s.lifetime(&cfg.Queue, l) }, Delay: func(l queue.Lane) time.Duration {
 			return cfg.Queue.DelayNoticeOf(l, delayNotice(l, cfg.Queue.DelayNotice))
 		}, Log: env.Log, Now: env.Now,
 	})

@@ -33,7 +33,7 @@ func TestMetrics(t *testing.T) {
 		for _, want := range []string{
 			"\nbothy_messages_accepted_total 1\n", `bothy_recipients_total{outcome="delivered",way="mailbox"} 1`,
 			`bothy_refusals_total{code="550",service="smtp",status="5.7.1"} 1`, `bothy_connections_total{service="smtp"} `,
-			"\nbothy_link_up 1\n", "\nbothy_certificate_expiry_timestamp_seconds ", "\nbothy_spool_syncs_total ", `bothy_queue_recipients{kind="odmr"} 0`, "\ngo_goroutines ",
+			"\nbothy_link_up 1\n", "\nbothy_certificate_expiry_timestamp_seconds ", "\nbothy_spool_syncs_total ", `bothy_queue_recipients{kind="odmr"} 0`, `bothy_odmr_customers{waiting="false"} 0`, "\ngo_goroutines ",
 		} {
 			if !strings.Contains(string(text), want) {
 				t.Logf("not yet: %s", want)

@@ -13,8 +13,8 @@ func TestQuota(t *testing.T) {
 	r := startRemote(t)
 	r.world.add(t, "boss@elsewhere.example")
 	r.site.add(t, "nurse@clinic.example")
-	bothy(t, "customer", "set", "--config", r.provider.file, "clinic", "--quota-messages", "2", "--warn", "boss@elsewhere.example")
-	if shown := bothy(t, "customer", "show", "--config", r.provider.file, "clinic"); !strings.Contains(shown, "2 messages") || !strings.Contains(shown, "boss@elsewhere.example") {
+	bothy(t, "customer", "set", "--config", r.provider.file, "clinic", "--quota-messages", "2", "--lifetime", "10d", "--warn", "boss@elsewhere.example")
+	if shown := bothy(t, "customer", "show", "--config", r.provider.file, "clinic"); !strings.Contains(shown, "2 messages") || !strings.Contains(shown, "mail waits for       10d\n") || !strings.Contains(shown, "boss@elsewhere.example") {
 		t.Errorf("%s", shown)
 	}
 	if out, code := peer.Run(t, "", program, "customer", "set", "--config", r.provider.file, "clinic", "--warn", "nurse@clinic.example"); code == 0 {

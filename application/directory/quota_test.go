@@ -30,6 +30,9 @@ func TestQuota(t *testing.T) {
 	}{
 		{"clinic", Quota{Octets: -1}, ErrInvalid},
 		{"clinic", Quota{Messages: -1}, ErrInvalid},
+		{"clinic", Quota{Lifetime: 59 * time.Minute}, ErrInvalid},
+		{"clinic", Quota{Lifetime: -time.Hour}, ErrInvalid},
+		{"clinic", Quota{Lifetime: 367 * 24 * time.Hour}, ErrInvalid},
 		{"clinic", Quota{Warn: message.Address{Local: "boss", Domain: "Clinic.example"}}, ErrInvalid},
 		{"nobody", Quota{}, ErrNotFound},
 	} {
@@ -41,8 +44,8 @@ func TestQuota(t *testing.T) {
 	if err := d.Warned(t.Context(), "clinic", q.Warned); err != nil {
 		t.Fatal(err)
 	}
-	q.Octets = 2000
-	if err := d.SetQuota(t.Context(), "clinic", Quota{Octets: 2000, Messages: 5, Warn: boss}); err != nil { // when it was warned stays
+	q.Octets, q.Lifetime = 2000, 10*24*time.Hour
+	if err := d.SetQuota(t.Context(), "clinic", Quota{Octets: 2000, Messages: 5, Warn: boss, Lifetime: q.Lifetime}); err != nil { // when it was warned stays
 		t.Fatal(err)
 	}
 	c, err := d.Customer(t.Context(), "clinic")
@@ -59,6 +62,9 @@ func TestQuota(t *testing.T) {
 	d = open(t, file)
 	if c, err := d.Customer(t.Context(), "clinic"); err != nil || c.Quota != q {
 		t.Errorf("%+v, want %+v, %v", c.Quota, q, err)
+	}
+	if clinic, other := d.LifetimeOf("Clinic.example"), d.LifetimeOf("other.example"); clinic != q.Lifetime || other != 0 {
+		t.Errorf("lifetimes %v, %v", clinic, other)
 	}
 	if err := d.RemoveCustomer(t.Context(), "clinic"); err != nil {
 		t.Fatal(err)

@@ -2,25 +2,49 @@ package directory
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"bothy/application/message"
 )
 
-// Quota is how much mail may wait for a customer, and who is warned, somewhere else, before that or a message's time is over. The zero Quota
-// bounds nothing and warns nobody.
+// Quota is how much mail may wait for a customer and how long, and who is warned, somewhere else, before that or a message's time is over. The zero
+// Quota bounds nothing of its own and warns nobody.
 type Quota struct {
 	Octets   int64           `json:"octets,omitempty"`   // of messages that wait; 0: no bound
 	Messages int             `json:"messages,omitempty"` // 0: no bound
+	Lifetime time.Duration   `json:"-"`                  // then a message goes back; 0: as the queue's configuration says
 	Warn     message.Address `json:"warn,omitzero"`      // the null address: nobody
 	Warned   time.Time       `json:"warned,omitzero"`    // when the last warning went out
 }
+
+// MarshalJSON writes the lifetime as "240h0m0s".
+func (q Quota) MarshalJSON() ([]byte, error) {
+	type plain Quota
+	lifetime := ""
+	if q.Lifetime != 0 {
+		lifetime = q.Lifetime.String()
+	}
+	return json.Marshal(struct {
+		plain
+		Lifetime string `json:"lifetime,omitempty"`
+	}{plain(q), lifetime})
+}
+
+// Bounds of a lifetime. The least is that of the queue's own.
+const (
+	minLifetime = time.Hour
+	maxLifetime = 366 * 24 * time.Hour
+)
 
 // SetQuota gives a customer this quota in place of the one it had; when it was warned stays. An address in the customer's own domains is refused with ErrInvalid:
 // the warning would wait with the rest.
 func (d *Directory) SetQuota(ctx context.Context, name string, q Quota) error {
 	if q.Octets < 0 || q.Messages < 0 {
 		return refuse(ErrInvalid, "a quota is negative")
+	}
+	if q.Lifetime != 0 && (q.Lifetime < minLifetime || q.Lifetime > maxLifetime) {
+		return refuse(ErrInvalid, "mail waits from %v to %v, not %v", minLifetime, maxLifetime, q.Lifetime)
 	}
 	name = canonicalName(name)
 	return d.change(ctx, func(s *snapshot, exec execer) error {
@@ -31,10 +55,16 @@ func (d *Directory) SetQuota(ctx context.Context, name string, q Quota) error {
 		if s.held[canonical(q.Warn).Domain] == c.Account {
 			return refuse(ErrInvalid, "%s is in a domain of %s itself: a warning would wait there with the rest", q.Warn, c.Account)
 		}
-		return exec("INSERT INTO customer_quota (account, octets, messages, warn, warned) VALUES (?, ?, ?, ?, ?)"+
-			" ON CONFLICT (account) DO UPDATE SET octets = excluded.octets, messages = excluded.messages, warn = excluded.warn",
-			c.Account, q.Octets, q.Messages, q.Warn.String(), milliseconds(c.Quota.Warned))
+		return exec("INSERT INTO customer_quota (account, octets, messages, lifetime, warn, warned) VALUES (?, ?, ?, ?, ?, ?)"+
+			" ON CONFLICT (account) DO UPDATE SET octets = excluded.octets, messages = excluded.messages, lifetime = excluded.lifetime, warn = excluded.warn",
+			c.Account, q.Octets, q.Messages, q.Lifetime.Milliseconds(), q.Warn.String(), milliseconds(c.Quota.Warned))
 	})
+}
+
+// LifetimeOf is how long mail for a held domain waits; 0: as the queue's configuration says.
+func (d *Directory) LifetimeOf(domain string) time.Duration {
+	s := d.state.Load()
+	return s.customers[s.held[canonicalDomain(domain)]].Quota.Lifetime
 }
 
 // Warned notes that a customer was warned.
@@ -59,10 +89,11 @@ func milliseconds(t time.Time) int64 {
 func (s *snapshot) loadQuota(scan func(...any) error) error {
 	var name, warn string
 	var q Quota
-	var warned int64
-	if err := scan(&name, &q.Octets, &q.Messages, &warn, &warned); err != nil {
+	var lifetime, warned int64
+	if err := scan(&name, &q.Octets, &q.Messages, &lifetime, &warn, &warned); err != nil {
 		return err
 	}
+	q.Lifetime = time.Duration(lifetime) * time.Millisecond
 	if warn != "" {
 		if err := q.Warn.UnmarshalText([]byte(warn)); err != nil {
 			return err

@@ -126,6 +126,9 @@ CREATE TABLE customer_quota (
 	warned   INTEGER NOT NULL
 );
 `,
+	`
+ALTER TABLE customer_quota ADD COLUMN lifetime INTEGER NOT NULL DEFAULT 0;
+`,
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -182,7 +185,7 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 		{"SELECT name FROM domain ORDER BY id", s.loadDomain},
 		{"SELECT fingerprint, account FROM certificate", s.loadCertificate},
 		{"SELECT account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact FROM customer", s.loadCustomer},
-		{"SELECT account, octets, messages, warn, warned FROM customer_quota", s.loadQuota},
+		{"SELECT account, octets, messages, lifetime, warn, warned FROM customer_quota", s.loadQuota},
 		{"SELECT name, account FROM customer_domain ORDER BY id", s.loadCustomerDomain},
 		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
 		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},

@@ -39,15 +39,17 @@ Examples:
 
 // quotaFlags are how much may wait for a customer, and who is warned.
 type quotaFlags struct {
-	QuotaBytes    *config.Size `placeholder:"SIZE" help:"Refuse more mail while this much waits; 0 for no bound."`
-	QuotaMessages *int         `placeholder:"COUNT" help:"Likewise for messages."`
-	Warn          *string      `placeholder:"ADDRESS" help:"Write to this address, which is not in the customer's own domains, when mail is about to expire or four fifths of a quota are used; at most once a day. \"none\": nobody."`
+	QuotaBytes    *config.Size     `placeholder:"SIZE" help:"Refuse more mail while this much waits; 0 for no bound."`
+	QuotaMessages *int             `placeholder:"COUNT" help:"Likewise for messages."`
+	Lifetime      *config.Duration `placeholder:"TIME" help:"How long mail waits before its sender gets it back, such as 10d; in place of the configuration's. 0: as that says."`
+	Warn          *string          `placeholder:"ADDRESS" help:"Write to this address, which is not in the customer's own domains, when mail is about to expire or four fifths of a quota are used; at most once a day. \"none\": nobody."`
 }
 
 // apply puts what the flags say into q, and reports whether they say anything.
 func (f *quotaFlags) apply(q *directory.Quota) (changed bool, err error) {
 	replace(&changed, &q.Octets, (*int64)(f.QuotaBytes))
 	replace(&changed, &q.Messages, f.QuotaMessages)
+	replace(&changed, &q.Lifetime, (*time.Duration)(f.Lifetime))
 	if f.Warn == nil {
 		return changed, nil
 	}
@@ -117,6 +119,7 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 			{"largest message", bound(customer.Largest)},
 			{"ETRN delivers to", cmp.Or(customer.Host, "nowhere")},
 			{"quota", quota(customer.Quota)},
+			{"mail waits for", lifespan(customer.Quota.Lifetime)},
 			{"warned by", cmp.Or(customer.Quota.Warn.String(), "nobody")},
 			{"CRAM-MD5", fmt.Sprint(account.CRAM)},
 			{"disabled", fmt.Sprint(account.Disabled)},
@@ -124,7 +127,14 @@ func (c *customerShowCmd) Run(ctx context.Context, g *globals, std stdio) error 
 	})
 }
 
-// bound is a number of octets where 0 stands for no bound.
+// lifespan is how long mail waits.
+func lifespan(d time.Duration) string {
+	if d == 0 {
+		return "as long as configured"
+	}
+	return age(d)
+}
+
 // quota is how much may wait.
 func quota(q directory.Quota) string {
 	if q.Messages == 0 {
@@ -133,6 +143,7 @@ func quota(q directory.Quota) string {
 	return bound(q.Octets) + ", " + plural(q.Messages, "message")
 }
 
+// bound is a number of octets where 0 stands for no bound.
 func bound(n int64) string {
 	if n == 0 {
 		return "none"

@@ -313,6 +313,16 @@ func (k *key) text(v reflect.Value) string {
 	return fmt.Sprint(v.Interface())
 }
 
+// Duration is a time span, such as "10d" or "1d12h".
+type Duration time.Duration
+
+// UnmarshalText reads what the configuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	span, err := parseDuration(string(text))
+	*d = Duration(span)
+	return err
+}
+
 // parseDuration reads what time.ParseDuration reads, and whole days before it: "10d", "1d12h".
 func parseDuration(s string) (time.Duration, error) {
 	const day = 24 * time.Hour

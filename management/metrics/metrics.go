@@ -32,6 +32,8 @@ type State struct {
 	LinkSince       time.Time
 	Certificate     time.Time      // when it ends; zero: there is none
 	Sessions        map[string]int // of customers that call, by what they do
+	Customers       Customers
+	Providers       []Provider // that are called
 	Started         time.Time
 	Version         string
 }
@@ -41,6 +43,22 @@ type Lanes struct {
 	Due, Waiting int // recipients
 	Octets       int64
 	Oldest       time.Time
+}
+
+// Customers are all for whom mail is held.
+type Customers struct {
+	All, Waiting int       // customers, and those for whom mail waits
+	Messages     int       // that wait for them
+	Absent       time.Time // last contact of the one away longest for whom mail waits; zero: there is none
+}
+
+// Provider is one that is called for mail.
+type Provider struct {
+	Name, Account string // Name is host:port
+	Stage         string // of the call under way
+	Outcome       string // of the last call; empty: there was none
+	Last, Next    time.Time
+	Failures      int // calls in a row
 }
 
 const namespace = "bothy"
@@ -125,10 +143,19 @@ var (
 	linkSince     = description("link_since_timestamp_seconds", "When the uplink came up or went down.")
 	certificate   = description("certificate_expiry_timestamp_seconds", "When the certificate ends.")
 	sessions      = description("odmr_sessions", "Customers' sessions open now, by state.", "state")
+	customers     = description("odmr_customers", "Customers for whom mail is held, by whether some waits.", "waiting")
+	heldMessages  = description("odmr_messages", "Messages that wait for customers.")
+	absence       = description("odmr_longest_absence_seconds", "How long the customer is away who was not heard of for longest while mail waits.")
+	fetchStage    = description("fetch_stage", "1; the label says how far the call of a provider has come, or ended.", "provider", "account", "stage")
+	fetchOutcome  = description("fetch_outcome", "1; the label says how the last call of a provider came out.", "provider", "account", "outcome")
+	fetchLast     = description("fetch_last_call_timestamp_seconds", "When the last call of a provider ended.", "provider", "account")
+	fetchNext     = description("fetch_next_call_timestamp_seconds", "When the next call of a provider is due.", "provider", "account")
+	fetchFailures = description("fetch_failures", "Calls of a provider that failed in a row.", "provider", "account")
 	started       = description("start_timestamp_seconds", "When the server started.")
 	build         = description("build_info", "1; the version is in the label.", "version")
 	allOfAReading = []*prometheus.Desc{
 		accepted, syncs, messages, freeBytes, full, laneDue, laneWaiting, laneOctets, laneAge, linkUp, linkSince, certificate, sessions, started, build,
+		customers, heldMessages, absence, fetchStage, fetchOutcome, fetchLast, fetchNext, fetchFailures,
 	}
 )
 
@@ -168,6 +195,24 @@ func (r *reading) Collect(to chan<- prometheus.Metric) {
 	}
 	for state, n := range s.Sessions {
 		gauge(sessions, float64(n), state)
+	}
+	gauge(customers, float64(s.Customers.Waiting), "true")
+	gauge(customers, float64(s.Customers.All-s.Customers.Waiting), "false")
+	gauge(heldMessages, float64(s.Customers.Messages))
+	if !s.Customers.Absent.IsZero() {
+		gauge(absence, max(0, now.Sub(s.Customers.Absent).Seconds()))
+	}
+	for _, p := range s.Providers {
+		gauge(fetchStage, 1, p.Name, p.Account, p.Stage)
+		gauge(fetchFailures, float64(p.Failures), p.Name, p.Account)
+		if p.Outcome != "" {
+			gauge(fetchOutcome, 1, p.Name, p.Account, p.Outcome)
+		}
+		for d, at := range map[*prometheus.Desc]time.Time{fetchLast: p.Last, fetchNext: p.Next} {
+			if !at.IsZero() {
+				gauge(d, seconds(at), p.Name, p.Account)
+			}
+		}
 	}
 	gauge(started, seconds(s.Started))
 	gauge(build, 1, s.Version)

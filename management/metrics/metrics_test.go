@@ -23,6 +23,11 @@ func TestScrape(t *testing.T) {
 		Accepted: 7, Syncs: 3, Messages: 2, FreeBytes: 1 << 30, LinkUp: true, LinkSince: now.Add(-time.Minute), Certificate: now.Add(time.Hour),
 		Lanes:    map[string]Lanes{"odmr": {Due: 1, Waiting: 2, Octets: 5000, Oldest: now.Add(-90 * time.Second)}, "mx": {}},
 		Sessions: map[string]int{"lingering": 4}, Started: now.Add(-time.Hour), Version: "v1",
+		Customers: Customers{All: 10, Waiting: 3, Messages: 12, Absent: now.Add(-2 * time.Hour)},
+		Providers: []Provider{
+			{Name: "a.example:366", Account: "clinic", Stage: "lingering", Outcome: "fetched", Last: now.Add(-time.Minute)},
+			{Name: "b.example:366", Stage: "ended", Failures: 3, Next: now.Add(time.Minute)},
+		},
 	}
 	m := New(func() State { return state }, func() time.Time { return now })
 	m.Recipient("smarthost", "relayed")
@@ -42,6 +47,10 @@ func TestScrape(t *testing.T) {
 		"bothy_certificate_expiry_timestamp_seconds 1.0036e+06", `bothy_odmr_sessions{state="lingering"} 4`, `bothy_build_info{version="v1"} 1`,
 		`bothy_recipients_total{outcome="relayed",way="smarthost"} 2`, `bothy_refusals_total{code="550",service="smtp",status="5.7.1"} 1`,
 		`bothy_verdicts_total{method="spf",result="fail"} 1`, `bothy_odmr_calls_total{outcome="turned"} 1`, `bothy_connections_refused_total{service="smtp"} 1`,
+		`bothy_odmr_customers{waiting="true"} 3`, `bothy_odmr_customers{waiting="false"} 7`, "bothy_odmr_messages 12", "bothy_odmr_longest_absence_seconds 7200",
+		`bothy_fetch_stage{account="clinic",provider="a.example:366",stage="lingering"} 1`, `bothy_fetch_outcome{account="clinic",outcome="fetched",provider="a.example:366"} 1`,
+		`bothy_fetch_last_call_timestamp_seconds{account="clinic",provider="a.example:366"} 999940`, `bothy_fetch_failures{account="",provider="b.example:366"} 3`,
+		`bothy_fetch_next_call_timestamp_seconds{account="",provider="b.example:366"} 1.00006e+06`,
 		`bothy_connections_total{service="smtp"} 2`, `bothy_connections_open{service="smtp"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {
@@ -50,6 +59,9 @@ func TestScrape(t *testing.T) {
 	}
 	if strings.Contains(text, `bothy_queue_oldest_seconds{kind="mx"}`) {
 		t.Error("an age where nothing waits")
+	}
+	if strings.Contains(text, `bothy_fetch_outcome{account=""`) || strings.Contains(text, `bothy_fetch_last_call_timestamp_seconds{account=""`) {
+		t.Error("the outcome of no call")
 	}
 	state.Certificate, state.Full = time.Time{}, true
 	if text := scrape(t, m); strings.Contains(text, "bothy_certificate") || !strings.Contains(text, "bothy_spool_full 1") {
