@@ -107,6 +107,44 @@ func TestFetchmailIntoBothy(t *testing.T) {
 	}
 }
 
+// TestFetchmailIsPushed: with a long poll and with a session that lingers, plain and over TLS, what comes while fetchmail waits is fetched at once.
+func TestFetchmailIsPushed(t *testing.T) {
+	peer.Need(t, "fetchmail", "swaks", "smtp-sink", "postfix")
+	peer.NeedRoot(t)
+	d := startDemo(t)
+	sink, received := peer.FreePort(t), t.TempDir()
+	if err := os.Chmod(received, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	peer.Start(t, "smtp-sink", "-u", "postfix", "-R", received, "-d", "mail.", sink, "100")
+	peer.WaitPort(t, sink)
+	provider := d.ready.Configs["provider"]
+	ship := d.ready.Customers[1].Account
+	ways := 0
+	for _, mode := range []struct{ flags, state string }{{"--linger=0s --long-poll=60s", "held"}, {"--linger=8s --long-poll=0s", "lingering"}} {
+		bothy(t, append([]string{"customer", "set", "--config", provider, ship}, strings.Fields(mode.flags)...)...)
+		for _, at := range []struct{ address, options string }{{d.ready.Provider.ODMR, ""}, {d.ready.Provider.ODMRS, "ssl sslcertfile \"" + d.ready.CA + "\""}} {
+			ways++
+			fetched := make(chan string, 1)
+			go func() {
+				out, code := fetch(t, d, at.address, sink, at.options)
+				fetched <- fmt.Sprintf("exit %d\n%s", code, out)
+			}()
+			peer.Eventually(t, waitDelivery, "a session that is "+mode.state, func() bool {
+				return strings.Contains(bothy(t, "customer", "show", "--config", provider, ship), mode.state+", for")
+			})
+			mailTo(t, d, fmt.Sprintf("pushed %d", ways), "mate@ship.example")
+			peer.Eventually(t, waitDelivery, "the message", func() bool {
+				files, err := filepath.Glob(filepath.Join(received, "mail.*"))
+				return err == nil && len(files) == ways
+			})
+			if end := <-fetched; !strings.HasPrefix(end, "exit 0\n") {
+				t.Errorf("%s, %q: %s", mode.state, at.options, end)
+			}
+		}
+	}
+}
+
 // TestPostfixRelaysIn is the Internet's most common server delivering to the provider, with STARTTLS.
 func TestPostfixRelaysIn(t *testing.T) {
 	peer.Need(t, "postfix", "smtp-source")
