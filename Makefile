@@ -27,6 +27,7 @@ peers:
 
 # What is derived from the code: RFCS.md, CHANGELOG.md, docs/config.md, the conformance tables.
 generate:
+	$(GO) test ./control/dhcp6 -run TestConformance -args -update
 	$(GO) test ./application/smtp -run TestConformance -args -update
 	$(GO) test ./application/submission -run TestConformance -args -update
 	$(GO) test ./application/dsn -run TestConformance -args -update
@@ -72,10 +73,10 @@ test-dhcp:
 	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 10m ./test/dhcp
 
 # New leases a second and their latency beside Kea's memfile, which syncs nothing, in one run, then the codecs. A quiet machine, root, perfdhcp (kea-admin),
-# kea-dhcp4-server.
+# kea-dhcp4-server, kea-dhcp6-server.
 bench-dhcp:
 	BOTHY_BENCH_DHCP=1 BOTHY_PEERS=required $(GO) test -tags dhcp -count=1 -v -timeout 30m -run '^TestMeasure' ./test/dhcp
-	$(GO) test -run '^$$' -bench Codec -benchmem ./control/dhcp4
+	$(GO) test -run '^$$' -bench Codec -benchmem ./control/dhcp4 ./control/dhcp6
 
 # 500 odd inputs to our own server, against the record of Postfix, Exim and OpenSMTPD.
 differential:

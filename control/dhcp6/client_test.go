@@ -95,7 +95,7 @@ func everything() ClientOptions {
 	return ClientOptions{Address: true, Prefix: true, Mail: MailConfig{IMAPCode: 65001}}
 }
 
-// Whatever is lost, the client has its leases in the end, keeps them over many renewals, and gives them back.
+// RFC 9915 §18.2: whatever is lost, the client has its leases in the end, keeps them over many renewals, and gives them back.
 func TestClientLossy(t *testing.T) {
 	for seed := range uint64(20) {
 		cfg := standard()
@@ -245,6 +245,7 @@ func TestClientMoves(t *testing.T) {
 	}
 }
 
+// RFC 9915 §18.2.8: an address that somebody has is declined, and another is asked for.
 func TestClientDecline(t *testing.T) {
 	p := newPair(t, standard(), ClientOptions{Address: true}, 5)
 	bound := func() bool { return p.c.State() == "bound" }
@@ -260,6 +261,7 @@ func TestClientDecline(t *testing.T) {
 	}
 }
 
+// RFC 9915 §18.2.6, §21.23: without a lease, and asked again when it is time.
 func TestClientStateless(t *testing.T) {
 	cfg := standard()
 	cfg.Refresh = time.Hour

@@ -61,7 +61,7 @@ func TestLink(t *testing.T) {
 	}
 }
 
-// Several IAs of one message get different addresses and prefixes, before any of them is stored.
+// RFC 9915 §12: several IAs of one message get different addresses and prefixes, before any of them is stored.
 func TestManyIAs(t *testing.T) {
 	b := newBench(t, standard())
 	var options []func(*writer)
@@ -131,7 +131,7 @@ func TestRenumbered(t *testing.T) {
 	}
 }
 
-// A prefix given before the pieces became smaller, or larger, is still nobody else's, nor is a part of it.
+// RFC 9915 §13.2: a prefix given before the pieces became smaller, or larger, is still nobody else's, nor is a part of it.
 func TestPiecesChanged(t *testing.T) {
 	for _, length := range []int{49, 52} { // it was 50
 		b := newBench(t, standard())
@@ -175,7 +175,7 @@ func TestPrefixHint(t *testing.T) {
 	}
 }
 
-// A hundred thousand clients that are not there: every one is told NoAddrsAvail once the pool is used up (RFC 9915 §18.3.2), and nothing grows.
+// RFC 9915 §18.3.2, §22: of a hundred thousand clients that are not there every one is told NoAddrsAvail once the pool is used up, and nothing grows.
 func TestSpoofed(t *testing.T) {
 	b := newBench(t, standard())
 	given := 0

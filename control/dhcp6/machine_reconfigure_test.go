@@ -47,7 +47,7 @@ func TestReconfigureKey(t *testing.T) {
 	}
 }
 
-// RFC 9915 §18.3.11, §20.4: our own client is woken by our own server over two relay agents, and by nobody else; the message names the mail
+// RFC 9915 §18.3.11, §20.4: our own client is woken by our own server and by nobody else, also after a restart of the server; the message names the mail
 // servers (the draft, §7).
 func TestReconfigure(t *testing.T) {
 	cfg := standard()
@@ -97,7 +97,7 @@ func TestReconfigure(t *testing.T) {
 	}
 }
 
-// The way back leads through the relay agents by which the client came, RFC 9915 §19.3.
+// RFC 9915 §19.3, §18.3.11: a Reconfigure goes through the relay agents by which the client came.
 func TestPath(t *testing.T) {
 	cfg := standard()
 	cfg.Reconfigure = true

@@ -293,6 +293,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// RFC 9915 §18.3.8: what a client declined is given to nobody for a while.
 func TestDeclined(t *testing.T) {
 	b := newBench(t, standard())
 	m, _ := b.ask(Request, client, server, ia(IANonTemporary, 1))
@@ -306,7 +307,7 @@ func TestDeclined(t *testing.T) {
 	}
 }
 
-// RFC 9915 §18.3.1.
+// RFC 9915 §18.3.1, §21.14: two messages, where that is switched on.
 func TestRapidCommit(t *testing.T) {
 	cfg := standard()
 	b := newBench(t, cfg)
@@ -321,7 +322,7 @@ func TestRapidCommit(t *testing.T) {
 	}
 }
 
-// The draft, §7: only in the messages named there, and only when the ORO names the option.
+// The lists of the draft come only in the messages that its §7 names, and only when the ORO names the option.
 func TestMailServers(t *testing.T) {
 	b := newBench(t, standard())
 	ask := oro(65001, 65002, 65003, DNSServers, DomainList)
@@ -519,6 +520,7 @@ func FuzzDecide(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Cleanup(func() { store.Close() })
 	p, err := checkedPlan(standard())
 	if err != nil {
 		f.Fatal(err)

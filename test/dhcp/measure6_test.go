@@ -3,6 +3,7 @@
 package dhcp
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -77,11 +78,13 @@ func TestMeasure6(t *testing.T) {
 		with := func(work func()) {
 			n++
 			servers[name](l)
-			peer.Eventually(t, 20*time.Second, "the server's start", func() bool {
-				out := l.load(ns, load6{Count: 1, Window: 1})
-				time.Sleep(100 * time.Millisecond)
-				return strings.Contains(out.String(), "ack")
-			})
+			text, err := json.Marshal(load6{Count: 1, Window: 1}) // it asks until a server answers
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out := run(t, "ip", "netns", "exec", ns, "env", asLoad6+"="+string(text), os.Args[0]); !strings.Contains(out, "ack") {
+				t.Fatalf("%s does not serve: %s", name, out)
+			}
 			work()
 			end(t, l.cmd, syscall.SIGKILL)
 		}
