@@ -264,7 +264,7 @@ func (s *Server) deliver(w Wire, out sending) {
 		if n.What == "declined" {
 			level = slog.LevelWarn // RFC 9915 §18.3.8: the operator may want to know
 		}
-		s.o.Log.Log(context.Background(), level, "lease "+n.What, "prefix", n.Prefix, "client", out.client.String())
+		s.o.Log.Log(context.Background(), level, "lease "+n.What, "prefix", n.Prefix, "client", out.client)
 	}
 	if out.b == nil {
 		return

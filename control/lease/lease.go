@@ -16,14 +16,15 @@ const maxID = 1024
 
 // String is the octets in hexadecimal, parted by colons.
 func (id ID) String() string {
-	var b strings.Builder
+	const digits = "0123456789abcdef"
+	b := make([]byte, 0, 3*len(id))
 	for i := range len(id) {
 		if i > 0 {
-			b.WriteByte(':')
+			b = append(b, ':')
 		}
-		fmt.Fprintf(&b, "%02x", id[i])
+		b = append(b, digits[id[i]>>4], digits[id[i]&15])
 	}
-	return b.String()
+	return string(b)
 }
 
 // ParseID reads what String wrote; colons may be left out.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,7 +145,7 @@ type pipe struct {
 	in         chan arrived
 	sent       []time.Duration
 	last       Advertisement
-	forwarding bool
+	forwarding atomic.Bool
 	t          *testing.T
 }
 
@@ -164,7 +165,7 @@ func (p *pipe) Send(b []byte) (err error) {
 	return nil
 }
 
-func (p *pipe) Link() ([]byte, bool) { return []byte{2, 0, 0, 0, 0, 1}, p.forwarding }
+func (p *pipe) Link() ([]byte, bool) { return []byte{2, 0, 0, 0, 0, 1}, p.forwarding.Load() }
 func (p *pipe) Close() error         { close(p.in); return nil }
 
 // RFC 4861 §6.2.4: the first three soon, then at random within the bounds; §6.2.5: a last one with a lifetime of 0; §6.2.6: solicitations are
@@ -172,7 +173,8 @@ func (p *pipe) Close() error         { close(p.in); return nil }
 func TestRouter(t *testing.T) {
 	for seed := range uint64(20) {
 		synctest.Test(t, func(t *testing.T) {
-			p := &pipe{start: time.Now(), in: make(chan arrived), forwarding: true, t: t}
+			p := &pipe{start: time.Now(), in: make(chan arrived), t: t}
+			p.forwarding.Store(true)
 			r := &Router{Config: whole(), Log: slog.New(slog.DiscardHandler), Rand: rand.New(rand.NewPCG(seed, 1))}
 			ctx, stop := context.WithCancel(t.Context())
 			ended := make(chan error)
@@ -213,13 +215,13 @@ func TestRouter(t *testing.T) {
 			if len(p.sent) != before {
 				t.Error("answered a message that passed a router")
 			}
-			p.forwarding = false
+			p.forwarding.Store(false)
 			time.Sleep(time.Hour)
 			synctest.Wait()
 			if p.last.Lifetime != 0 { // §6.2.5
 				t.Error("a default router that passes nothing on")
 			}
-			p.forwarding = true
+			p.forwarding.Store(true)
 			before = len(p.sent)
 			stop()
 			if err := <-ended; err != nil || len(p.sent) != before+1 || p.last.Lifetime != 0 {

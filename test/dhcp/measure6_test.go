@@ -65,6 +65,7 @@ func TestMeasure6(t *testing.T) {
 		},
 		"kea": func(l *lab6) {
 			config := l.file("kea.conf", fmt.Sprintf(`{"Dhcp6": {"interfaces-config": {"interfaces": ["br0"]}, "preferred-lifetime": 3600, "valid-lifetime": 3600,
+  "server-id": {"type": "EN", "enterprise-id": 32473, "identifier": "01", "persist": false},
   "lease-database": {"type": "memfile", "persist": true, "lfc-interval": 0, "name": "%s"},
   "subnet6": [{"subnet": "2001:db8:1::/64", "interface": "br0", "pools": [{"pool": "%v - %v"}]}],
   "loggers": [{"name": "kea-dhcp6", "severity": "WARN", "output_options": [{"output": "stdout"}]}]}}`, filepath.Join(l.dir, fmt.Sprint("kea", n, ".csv")), first, last))
