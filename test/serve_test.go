@@ -277,14 +277,14 @@ func TestFetchWithCertificate(t *testing.T) {
 	site := startServer(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[fetch]\nprovider = \"localhost:%s\"\ntls = \"implicit\"\nca_file = %q\n", port, ca))
 	own := filepath.Join(filepath.Dir(site.file), "data", "tls", "cert.pem")
 	peer.Eventually(t, 10*time.Second, "the site's certificate", func() bool { _, err := os.Stat(own); return err == nil })
-	bothy(t, "customer", "add", "--config", provider.file, "clinic", "clinic.example")
+	bothy(t, "customer", "add", "--config", provider.file, "--linger", "0s", "clinic", "clinic.example")
 	bothy(t, "account", "add", "--config", site.file, "nurse@clinic.example")
 
 	if out, code := peer.Run(t, "", program, "fetch", "--config", site.file); code != 5 {
 		t.Errorf("a certificate nobody knows: exit %d, want 5 (denied)\n%s", code, out)
 	}
 	bothy(t, "account", "certificate", "--config", provider.file, "clinic", own)
-	peer.Eventually(t, 5*time.Second, "the provider to know the certificate", func() bool {
+	peer.Eventually(t, waitDelivery, "the provider to know the certificate", func() bool {
 		_, code := peer.Run(t, "", program, "fetch", "--config", site.file)
 		return code == 3 // no mail
 	})
