@@ -70,7 +70,7 @@ func TestExtensions(t *testing.T) {
 		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
 		return r.site.holds(t, "Subject: picture", "Content-Transfer-Encoding: base64", "iVBORw0KGgoA")
 	})
-	if !r.site.holds(t, "Subject: picture", "by mail.clinic.example with ESMTPS\r\n\t(SOLICIT=net.example:FUN)", "by localhost with ESMTPS\r\n\t(SOLICIT=net.example:FUN)") {
+	if !r.site.holds(t, "Subject: picture", "by mail.clinic.example via ODMR with ESMTPS\r\n\t(SOLICIT=net.example:FUN)", "by localhost with ESMTPS\r\n\t(SOLICIT=net.example:FUN)") {
 		t.Error("the trace does not tell of the keywords at both")
 	}
 	if !r.site.holds(t, "priority -3;\r\n\t", "Subject: picture") {
