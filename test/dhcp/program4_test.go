@@ -80,17 +80,21 @@ var (
 	perfTwice = regexp.MustCompile(`(?m)^non unique addresses: (\d+)$`)
 )
 
-// leases are what perfdhcp printed: addresses, by client.
+// leases are the acknowledged addresses that perfdhcp printed, by client. Offers, which it prints before, promise nothing: a server that was killed may
+// make one again to somebody else.
 func leases(t *testing.T, printed string) map[string]netip.Addr {
 	t.Helper()
+	_, statistics, _ := strings.Cut(printed, "***Statistics for: REQUEST-ACK***")
+	_, acknowledged, ok := strings.Cut(statistics, "***Leases for REQUEST-ACK***")
+	if !ok {
+		t.Fatalf("perfdhcp: %.2000s", printed)
+	}
 	all := map[string]netip.Addr{}
-	for _, m := range perfLease.FindAllStringSubmatch(printed, -1) {
+	for _, m := range perfLease.FindAllStringSubmatch(acknowledged, -1) {
 		all[m[1]] = netip.MustParseAddr(m[2])
 	}
-	for _, m := range perfTwice.FindAllStringSubmatch(printed, -1) {
-		if m[1] != "0" {
-			t.Errorf("%s addresses were given twice", m[1])
-		}
+	if m := perfTwice.FindStringSubmatch(statistics); m == nil || m[1] != "0" {
+		t.Errorf("addresses given twice: %q", m)
 	}
 	return all
 }
