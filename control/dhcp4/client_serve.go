@@ -17,7 +17,7 @@ import (
 
 	"bothy/control/hook"
 	"bothy/control/lease"
-	"bothy/lib/durable"
+	"bothy/lib/file"
 )
 
 // ClientConfig is what the operator sets.
@@ -287,7 +287,7 @@ func (s *ClientService) follow(now time.Time, w ClientWire) {
 	}
 	if content, err := json.Marshal(b); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
-	} else if err := durable.WriteFile(s.File, content); err != nil {
+	} else if err := file.Replace(s.File, content, 0o600); err != nil {
 		s.Log.Error("what the client has was not written down: a restart asks anew", "file", s.File, "error", err)
 	}
 	s.Log.Info("DHCPv4", "interface", s.Config.Interface, "state", s.client.State(), "address", b.Address, "server", b.Server, "ends", b.Ends)

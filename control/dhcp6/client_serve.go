@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"bothy/control/hook"
-	"bothy/lib/durable"
+	"bothy/lib/file"
 )
 
 // ClientConfig is what the operator sets.
@@ -204,7 +204,7 @@ func (s *ClientService) follow(now time.Time) {
 	}
 	if content, err := json.Marshal(kept{b, b.Key, b.Replay}); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
-	} else if err := durable.WriteFile(s.File, content); err != nil {
+	} else if err := file.Replace(s.File, content, 0o600); err != nil {
 		s.Log.Error("what the client has was not written down: a restart asks anew", "file", s.File, "error", err)
 	}
 	s.Log.Info("DHCPv6", "interface", s.Config.Interface, "state", s.client.State(), "addresses", texts(b.Addresses), "prefixes", texts(b.Prefixes))

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"bothy/control/lease"
+	"bothy/lib/file"
 )
 
 // Config says which file.
@@ -89,21 +89,7 @@ func (w *Writer) write() (next time.Duration, err error) {
 	if w.last != nil && bytes.Equal(content, w.last) {
 		return next, nil
 	}
-	temp, err := os.CreateTemp(filepath.Dir(w.Config.File), ".hosts-*")
-	if err != nil {
-		return 0, err
-	}
-	defer os.Remove(temp.Name())
-	if _, err = temp.Write(content); err == nil {
-		err = temp.Chmod(0o644)
-	}
-	if cerr := temp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), w.Config.File)
-	}
-	if err != nil {
+	if err := file.Replace(w.Config.File, content, 0o644); err != nil {
 		return 0, err
 	}
 	w.last = content
