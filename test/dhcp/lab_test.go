@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -149,7 +150,15 @@ func (l *lab) namespace(name string) string {
 	l.t.Helper()
 	full := fmt.Sprintf("bothy%d-%d%s", os.Getpid(), labs.Add(1), name)
 	run(l.t, "ip", "netns", "add", full)
-	l.t.Cleanup(func() { exec.Command("ip", "netns", "del", full).Run() })
+	l.t.Cleanup(func() {
+		left, _ := exec.Command("ip", "netns", "pids", full).Output() // dhcpcd's helpers outlive it when it is killed
+		for _, pid := range strings.Fields(string(left)) {
+			if n, err := strconv.Atoi(pid); err == nil {
+				syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+		exec.Command("ip", "netns", "del", full).Run()
+	})
 	run(l.t, "ip", "-n", full, "link", "set", "lo", "up")
 	return full
 }

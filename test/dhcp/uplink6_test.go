@@ -5,6 +5,7 @@ package dhcp
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -161,4 +162,23 @@ func TestUplink6(t *testing.T) {
 			end(t, c.cmd, syscall.SIGINT)
 		})
 	}
+}
+
+// RFC 9915 §18.3.11, §18.2.11: told by the server of a new configuration, the client has it long before its lease calls for a Renew.
+func TestReconfigured6(t *testing.T) {
+	t.Parallel()
+	l := newLab6(t)
+	l.cfg6.Config.Preferred, l.cfg6.Config.Valid, l.cfg6.Config.Reconfigure = time.Hour, time.Hour, true
+	changed := l.cfg6.Config
+	changed.Mail.IMAP = []netip.Addr{netip.MustParseAddr("2001:db8:1::993")}
+	l.cfg6.Changed = &changed
+	l.start6()
+	c := l.uplink6(l.plug6("u", l.srv), uplink6{Dir: l.dir, Config: dhcp6.ClientConfig{Interface: "eth0", Address: true, Reconfigure: true, IMAPCode: 65001}})
+	c.says(`\"imap\":[\"2001:db8:1::143\",\"2001:db8:1::144\"]`, 1)
+	if err := l.cmd.Process.Signal(hangup); err != nil {
+		t.Fatal(err)
+	}
+	l.said("went Reconfigure", 1)
+	c.says("sends Renew", 1)
+	c.says(`\"imap\":[\"2001:db8:1::993\"]`, 1)
 }

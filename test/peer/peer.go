@@ -126,6 +126,7 @@ func Start(t testing.TB, name string, args ...string) (*exec.Cmd, *Output) {
 	out := new(Output)
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.WaitDelay = 5 * time.Second // its children may keep what it printed to open
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
