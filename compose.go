@@ -205,7 +205,8 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		customer := s.caller(cfg)
 		if customer == nil {
 			customer = &odmr.Customer{
-				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Recipients: s.directory, Names: s.directory.Names, Handed: s.router.Handed, Offer: toFetch(), Link: s.link,
+				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Offer: toFetch(), Link: s.link,
+				Recipients: reach{s.directory, s, cfg}, Names: s.directory.Names, Handed: reach{s.directory, s, cfg}.handed,
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

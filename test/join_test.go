@@ -209,7 +209,10 @@ func TestJoinSecondProvider(t *testing.T) {
 	}
 	_, running := peer.Start(t, program, "serve", "--config", file)
 	peer.WaitPort(t, pop)
-	out := bothy(t, append(b, "--config", file)...)
+	if out, code := peer.Run(t, "", program, append(b, "--config", file)...); code != 2 || !strings.Contains(out, "clinic.example is fetched from localhost:") {
+		t.Errorf("not shared: exit %d\n%s", code, out)
+	}
+	out := bothy(t, append(b, "--config", file, "--share", "clinic.example")...)
 	if !strings.Contains(out, "reads its configuration anew") || !strings.Contains(out, "outgoing mail goes on to") {
 		t.Errorf("%s", out)
 	}

@@ -82,7 +82,7 @@ type CustomerConfig struct {
 	Password    string   `secret:"true" doc:"Its password."`
 	Certificate bool     `doc:"Log in with this server's own certificate (EXTERNAL) where the provider offers that, and with the password where it does not take it: two round trips less for each call. Without a username it is so anyway. \"bothy join\" sets it."`
 
-	Domains  []string `doc:"Domains to ask for. Empty: all that the account has (RFC 2645 §5.2.1)." max:"100" example:"clinic.example"`
+	Domains  []string `doc:"Domains to ask for, and to take mail for. Empty: all that the account has (RFC 2645 §5.2.1), of which those are taken that are local here and that no other table asks for by name." max:"100" example:"clinic.example"`
 	Verdicts string   `doc:"Whose findings on its mail are believed (authserv-id, RFC 8601 §2.5). Empty: those of provider's host, in the field that it alone can have written; a name given here is believed wherever it stands, so its provider must remove forged fields." example:"mx.provider.example"`
 
 	Budget   int64 `unit:"bytes" doc:"Most mail to take in one call, where octets cost money; what is left waits at the provider, and a digest says what it is. 0: any number." default:"0" min:"0"`

@@ -33,6 +33,7 @@ type joinCmd struct {
 	Person     string   `default:"postmaster" placeholder:"NAME" help:"Whose mailbox to make if nobody has one here (${default})."`
 	Hostname   string   `placeholder:"NAME" help:"This server's name, where there is no configuration yet; without it mail. and the first domain."`
 	Data       string   `placeholder:"DIR" default:"/var/lib/bothy" help:"Where mail and accounts are kept, where there is no configuration yet (${default})."`
+	Share      []string `placeholder:"DOMAIN" help:"A domain of the invitation that this site has already, of another provider or its own: this provider may bring its mail too."`
 	NoStart    bool     `help:"Set up, and start nothing."`
 	DryRun     bool     `help:"Show what would be done; nobody is called."`
 	JSON       bool     `help:"Print JSON."`
@@ -43,6 +44,9 @@ func (joinCmd) Help() string {
 to call for mail, whom to trust, where outgoing mail goes. Then it starts the server, or has the one that runs read the configuration anew. A
 configuration that is there is added to, and kept beside as FILE.before-join; a second provider is called besides the first.
 
+The provider gets to bring mail for the domains that the invitation names, and for no others, whatever it answers. One that this site has already,
+from another provider or as its own, it gets only where --share says so.
+
 The invitation is good once. Run again after an interruption, the same command goes on where it was. It speaks to nobody but the server with
 the key that the invitation names.
 
@@ -50,7 +54,7 @@ Exit codes:
 
     0  joined
     1  failed: a file could not be written, or a cause not named here
-    2  wrong usage, or the invitation is not whole
+    2  wrong usage, the invitation is not whole, or names a domain that is here already (--share)
     5  the provider does not take the invitation (used, expired, taken back), or is not the one that made it
     6  the network: not reached
     7  the provider is not able to, for now
@@ -58,7 +62,8 @@ Exit codes:
 Examples:
 
     bothy join bothy1-AgoK...
-    bothy join - --person nurse --no-start < invitation`
+    bothy join - --person nurse --no-start < invitation
+    bothy join bothy1-AgoK... --share clinic.example`
 }
 
 // joined is what was done, or would be.
@@ -91,6 +96,9 @@ func (c *joinCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		return err
 	}
 	if err := j.prepare(); err != nil {
+		return err
+	}
+	if err := j.refuseTaken(ctx, g); err != nil {
 		return err
 	}
 	if c.DryRun {
@@ -192,7 +200,12 @@ func (j *joining) redeem(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(exit{refusals(err), err}, os.Remove(j.file+".new"))
 	}
-	j.result.Domains = grant.Domains
+	if err := j.confine(grant.Domains); err != nil {
+		return errors.Join(exit{5, err}, os.Remove(j.file+".new"))
+	}
+	if j.sends() && j.token.Submission != 0 && !j.known() {
+		j.note("outgoing mail goes on to %s: nothing was changed in [route] and [relay]", j.cfg.Route.Smarthost)
+	}
 	j.token.Own = j.token.Own || !grant.Vouched
 	return j.write(true)
 }
@@ -262,18 +275,16 @@ func (j *joining) text() ([]byte, error) {
 	}
 	fetch := j.fetch()
 	additions := []config.Addition{{Table: "fetch", List: true, Keys: []string{"provider", "tls", "pins", "certificate", "username", "password_file", "domains"}, Values: fetch}}
-	smarthost := j.token.SubmissionAddress()
-	switch {
-	case smarthost == "":
-	case j.cfg.Route.Smarthost == "" && j.cfg.Relay.Username == "":
+	if smarthost := j.token.SubmissionAddress(); smarthost != "" && !j.sends() {
 		additions = append(additions,
 			config.Addition{Table: "route", Keys: []string{"smarthost"}, Values: config.Values{"smarthost": smarthost}},
 			config.Addition{Table: "relay", Keys: []string{"username", "password_file", "pins"}, Values: j.relay()})
-	default:
-		j.result.Notes = []string{"outgoing mail goes on to " + j.cfg.Route.Smarthost + ": nothing was changed in [route] and [relay]"}
 	}
 	return config.Extend(j.old, additions...), nil
 }
+
+// sends reports whether the configuration says already where outgoing mail goes.
+func (j *joining) sends() bool { return j.cfg.Route.Smarthost != "" || j.cfg.Relay.Username != "" }
 
 // first is a first configuration.
 func (j *joining) first() ([]byte, error) {
