@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -49,6 +50,47 @@ func TestDeliveredNotice(t *testing.T) {
 		if !strings.Contains(strings.ReplaceAll(notice, "rfc822; ", "rfc822;"), want) {
 			t.Errorf("no %q in\n%s", want, notice)
 		}
+	}
+}
+
+// TestExpandedNotice: RFC 3461 §5.2.7.3: who asks for success of mail to an alias of several hears once that it was expanded, though the server is
+// killed while one of them has to wait, and nothing when that one has it.
+func TestExpandedNotice(t *testing.T) {
+	config := "hostname = \"mx.light.example\"\n"
+	s := startServer(t, config+"[mailbox]\nquota = \"8KB\"\n")
+	peer.Eventually(t, waitDelivery, "the socket", func() bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(s.file), "data", "run", "submit.sock"))
+		return err == nil
+	})
+	for _, name := range []string{"keeper@light.example", "nurse@light.example", "cook@light.example"} {
+		s.add(t, name)
+	}
+	bothy(t, "account", "alias", "add", "--config", s.file, "crew@light.example", "nurse@light.example", "cook@light.example")
+	send := func(text, to string, wishes ...string) {
+		t.Helper()
+		args := append([]string{"sendmail", "-C", s.file, "-f", "keeper@light.example"}, append(wishes, to)...)
+		if out, code := peer.Run(t, text, program, args...); code != 0 {
+			t.Fatalf("exit %d\n%s", code, out)
+		}
+	}
+	send("Subject: large\n\n"+strings.Repeat("0123456789\n", 600), "nurse@light.example")
+	peer.Eventually(t, waitDelivery, "the large one", func() bool { return s.holds(t, "Subject: large") })
+	send("Subject: to the crew\n\n"+strings.Repeat("0123456789\n", 200), "crew@light.example", "-N", "success", "-V", "QQ314159")
+	peer.Eventually(t, waitDelivery, "the notice", func() bool {
+		return s.holds(t, "Delivered-To: keeper@light.example", "Action: expanded", "Final-Recipient: rfc822;crew@light.example", "Original-Envelope-Id: QQ314159", "Subject: to the crew")
+	})
+	if waits := s.queued(t); !strings.Contains(waits, "crew@light.example") || !strings.Contains(waits, "452") {
+		t.Errorf("the queue holds\n%s", waits)
+	}
+	s.write(t, fmt.Sprintf("data = %q\n%s", filepath.Join(filepath.Dir(s.file), "data"), config))
+	s.restart(t)
+	peer.Eventually(t, waitDelivery, "the other's copy", func() bool {
+		peer.Run(t, "", program, "queue", "retry", "--config", s.file, "--all")
+		return s.count(t, "Delivered-To: crew@light.example", "Subject: to the crew") == 2
+	})
+	peer.Eventually(t, waitDelivery, "an empty queue", func() bool { return !strings.Contains(s.queued(t), "@") })
+	if n := s.count(t, "report-type=delivery-status"); n != 1 {
+		t.Errorf("%d notices", n)
 	}
 }
 

@@ -78,9 +78,11 @@ func port(address string) string {
 }
 
 // holds reports whether one of an account's messages has all of the texts.
-func (s *server) holds(t *testing.T, texts ...string) bool {
+func (s *server) holds(t *testing.T, texts ...string) bool { return s.count(t, texts...) > 0 }
+
+// count counts the messages in mailboxes that have all of the texts.
+func (s *server) count(t *testing.T, texts ...string) (found int) {
 	t.Helper()
-	found := false
 	_ = filepath.WalkDir(filepath.Join(filepath.Dir(s.file), "data", "mailboxes"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
@@ -90,7 +92,9 @@ func (s *server) holds(t *testing.T, texts ...string) bool {
 		for _, text := range texts {
 			all = all && strings.Contains(string(content), text)
 		}
-		found = found || all
+		if all {
+			found++
+		}
 		return nil
 	})
 	return found

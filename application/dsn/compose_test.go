@@ -50,10 +50,7 @@ func report(notify message.Notify, of ...Action) *Report {
 			Reply:     smtp.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "no answer from mx.sea.example"},
 			LastTry:   now.Add(-time.Minute), RetryUntil: now.Add(114 * time.Hour),
 		},
-		Expanded: {
-			Recipient: message.Recipient{Address: message.Address{Local: "ward", Domain: "light.example"}},
-			Reply:     smtp.Reply{Code: 250, Enhanced: [3]int{2, 1, 5}, Text: "ok"},
-		},
+		Expanded: {Recipient: message.Recipient{Address: message.Address{Local: "ward", Domain: "light.example"}, Original: "rfc822;ward@light.example"}, LastTry: now},
 		Relayed: {
 			Recipient: message.Recipient{Address: doctor, Original: "rfc822;Doctor@hospital.example"},
 			Reply:     smtp.Reply{Code: 250, Text: "queued as 17"}, Remote: "mx.hospital.example", LastTry: now,
@@ -89,7 +86,7 @@ func TestActions(t *testing.T) {
 		{"relayed.eml", "Passed on", []Action{Relayed}, []map[string]string{{ // RFC 3461 §6.3 (h), (i)
 			"Action": "relayed", "Status": "2.0.0", "Remote-Mta": "dns; mx.hospital.example", "Diagnostic-Code": "smtp; 250 queued as 17",
 		}}},
-		{"expanded.eml", "Passed on", []Action{Expanded}, []map[string]string{{"Action": "expanded", "Status": "2.1.5"}}},
+		{"expanded.eml", "Passed on", []Action{Expanded}, []map[string]string{{"Action": "expanded", "Status": "2.0.0", "Diagnostic-Code": "", "Remote-Mta": "", "Original-Recipient": "rfc822;ward@light.example"}}},
 		{"mixed.eml", "Not delivered", []Action{Delivered, Relayed, Failed, Delayed}, []map[string]string{
 			{"Action": "failed", "Status": "5.1.1"}, {"Action": "delayed"}, {"Action": "relayed"}, {"Action": "delivered"},
 		}},

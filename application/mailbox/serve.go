@@ -158,7 +158,10 @@ func (d *Deliverer) attempt(ctx context.Context, env *message.Envelope, attempts
 			tries = attempts[i]
 		}
 		verdicts[i] = verdict(outcomes, tries, d.now())
-		if verdicts[i].Done {
+		switch {
+		case len(accounts[i]) > 1:
+			verdicts[i].Expanded = true // RFC 3461 §5.2.7.3: an alias of several: told in place of each delivery
+		case verdicts[i].Done:
 			verdicts[i].Action = queue.Delivered // RFC 3461 §5.2.3: told a sender who asked for it
 		}
 	}

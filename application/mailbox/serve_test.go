@@ -170,6 +170,39 @@ func TestDeliverer(t *testing.T) {
 	}
 }
 
+// TestExpands: RFC 3461 §5.2.3, §5.2.7.2, §5.2.7.3: mail to an address, or to an alias of one, is told as delivered; to an alias of several as expanded,
+// though one of them has to wait.
+func TestExpands(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{Quota: 600})
+	send := func(to string) queue.Verdict {
+		a, err := message.ParseAddress(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		env := &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: a}}}
+		text := strings.Repeat("a", 300) + "\r\n"
+		return b.attempt(t.Context(), env, []int{0}, int64(len(text)), func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil })[0]
+	}
+	if v := send("chief@clinic.example"); !v.Done || v.Action != queue.Delivered || v.Expanded {
+		t.Errorf("one: %+v", v)
+	}
+	if v := send("all@clinic.example"); v.Done || v.Failed || v.Reply != errFull || !v.Expanded || v.Action != 0 {
+		t.Errorf("several, one of them full: %+v", v)
+	}
+	_, list := kept(t, b.Store, "keeper")
+	if err := b.Store.Remove(t.Context(), "keeper", []message.ID{list[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	_, list = kept(t, b.Store, "nurse")
+	if err := b.Store.Remove(t.Context(), "nurse", []message.ID{list[0].ID}); err != nil {
+		t.Fatal(err)
+	}
+	if v := send("all@clinic.example"); !v.Done || !v.Expanded || v.Action != 0 {
+		t.Errorf("several: %+v", v)
+	}
+}
+
 // TestBinary: RFC 3030 §3, RFC 1939 §3: a binary message is kept in lines; one that cannot be is returned. RFC 2852 §4.1.3: so is one
 // that is late, if its sender wants that.
 func TestBinary(t *testing.T) {

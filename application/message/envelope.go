@@ -144,6 +144,15 @@ func (r *Return) UnmarshalText(text []byte) error {
 
 var notifies = [...]string{"NEVER", "SUCCESS", "FAILURE", "DELAY"} // by bit
 
+// WithoutSuccess is n for the copies of a message whose sender has heard of its success. Who asked for nothing else gets nothing else: no NOTIFY at
+// all would ask for failure.
+func (n Notify) WithoutSuccess() Notify {
+	if n == NotifySuccess {
+		return NotifyNever
+	}
+	return n &^ NotifySuccess
+}
+
 // String writes the value as NOTIFY= has it, "SUCCESS,FAILURE"; "" when not given.
 func (n Notify) String() string {
 	var names []string

@@ -83,6 +83,7 @@ type row struct {
 	hold     bool // the operator keeps it back
 	gone     bool // settled
 	told     bool // its sender knows that it waits
+	expanded bool // its sender knows that it stands for several
 }
 
 // lane is the rows that wait for one next hop.

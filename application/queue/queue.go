@@ -88,13 +88,17 @@ func (l *Lease) Open() (io.ReadCloser, error) { return l.spool.openBody(l.entry)
 // Verdict is what became of one leased recipient.
 type Verdict struct {
 	Done   bool       // delivered or relayed: forget it
-	Action Action     // of a Done one: Relayed, Delivered or Expanded, told to a sender who asked for that; zero: nothing is to be told
+	Action Action     // of a Done one: Relayed or Delivered, told to a sender who asked for that; zero: nothing is to be told
 	Failed bool       // refused for good: notice, then forget it
 	Reply  smtp.Reply // what was answered; kept for the operator when deferred
 	Remote string     // who answered
 	Retry  time.Time  // neither Done nor Failed: when to try again; zero means at once
 	Tracks bool       // a Done one was handed to a server that can be asked what became of it (RFC 3885)
 	held   bool       // neither Done nor Failed: kept until an operator releases it
+
+	// Expanded says that the recipient stands for several, each of whom is to have the message: a sender who asked for success is told so, once,
+	// and from then on has asked for none (RFC 3461 §5.2.7.3 (c)). Action is zero.
+	Expanded bool
 }
 
 // ErrFenced says that the lease is not held any more: another holder has the recipients, or they are settled.

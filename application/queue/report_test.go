@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -92,6 +93,7 @@ func TestSuccessTold(t *testing.T) {
 	large := text + strings.Repeat("0123456789abcdef\r\n", 1000)
 	no := queue.Verdict{Failed: true, Reply: smtp.Reply{Code: 550}}
 	relayed := queue.Verdict{Done: true, Action: queue.Relayed}
+	grown := func(v queue.Verdict) queue.Verdict { v.Expanded = true; return v }
 	for _, c := range []struct {
 		name     string
 		body     string
@@ -110,6 +112,10 @@ func TestSuccessTold(t *testing.T) {
 			[]queue.Verdict{no, {Done: true, Action: queue.Delivered}, {Reply: smtp.Reply{Code: 450}}},
 			"failed b0@d.example\r\ndelivered b1@d.example\r\n" + text,
 		},
+		{"an alias of several", text, false, []message.Notify{0, message.NotifySuccess}, []queue.Verdict{grown(queue.Verdict{Done: true}), grown(queue.Verdict{Done: true})}, "expanded b1@d.example\r\n" + text},
+		{"and one of them fails", text, false, []message.Notify{message.NotifySuccess | message.NotifyFailure}, []queue.Verdict{grown(no)}, "failed b0@d.example\r\nexpanded b0@d.example\r\n" + text},
+		{"and one of them has to wait", text, false, []message.Notify{message.NotifySuccess}, []queue.Verdict{grown(later)}, "expanded b0@d.example\r\n" + text},
+		{"and nobody asked", text, false, []message.Notify{0}, []queue.Verdict{grown(later)}, ""},
 		{"large", large, false, []message.Notify{message.NotifySuccess}, []queue.Verdict{relayed}, "relayed b0@d.example\r\n" + large},
 		{"not readable", text, true, []message.Notify{message.NotifySuccess}, []queue.Verdict{relayed}, "relayed b0@d.example\r\nnothing"},
 	} {
@@ -155,4 +161,57 @@ func TestSuccessTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestExpandedTold: RFC 3461 §5.2.7.3: that mail went to the several behind an alias is told once, and what goes on asks for no success any more:
+// over a restart, over compaction and in an export. Who asked for nothing else hears nothing else.
+func TestExpandedTold(t *testing.T) {
+	waits(t, func(t *testing.T, s *queue.Spool, restart func() *queue.Spool) {
+		env := envelope(t, "a@home.example", "crew@d.example", "ward@d.example")
+		env.Recipients[0].Notify = message.NotifySuccess
+		env.Recipients[1].Notify = message.NotifySuccess | message.NotifyFailure
+		accept(t, s, env)
+		again := func(want ...message.Notify) {
+			t.Helper()
+			s.FlushKind("test")
+			l := lease(t, s, "test/d.example")
+			for i, to := range l.Envelope.Recipients {
+				if to.Notify != want[i] {
+					t.Errorf("recipient %d asks for %v, want %v", i, to.Notify, want[i])
+				}
+			}
+			v := later
+			v.Expanded, v.Retry = true, time.Now().Add(time.Hour)
+			if err := l.Settle([]queue.Verdict{v, v}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again(message.NotifySuccess, message.NotifySuccess|message.NotifyFailure)
+		if got := notices(t, s); len(got) != 1 || got[0] != "expanded crew@d.example\r\nexpanded ward@d.example\r\nSubject: x\r\n\r\n" {
+			t.Fatalf("told %q", got)
+		}
+		again(message.NotifyNever, message.NotifyFailure)
+		s = restart()
+		again(message.NotifyNever, message.NotifyFailure)
+		compact(t, s)
+		s = restart()
+		again(message.NotifyNever, message.NotifyFailure)
+		var export bytes.Buffer
+		if _, err := s.Export(t.Context(), &export); err != nil {
+			t.Fatal(err)
+		}
+		s.FlushKind("test")
+		l := lease(t, s, "test/d.example")
+		done := queue.Verdict{Done: true, Action: queue.Delivered}
+		if err := l.Settle([]queue.Verdict{done, done}); err != nil {
+			t.Fatal(err)
+		}
+		if got := notices(t, s); len(got) != 0 {
+			t.Errorf("told again: %q", got)
+		}
+		if _, err := s.Import(t.Context(), &export, nil); err != nil {
+			t.Fatal(err)
+		}
+		again(message.NotifyNever, message.NotifyFailure)
+	})
 }

@@ -144,11 +144,11 @@ func (s *Spool) states(e *entry, r *record) *record {
 			s.mu.Unlock()
 			continue
 		}
-		place := row.reply
+		place, to := row.reply, row.wishes(r.Recipients[i])
 		w.attempts, w.when, w.hold, w.told = row.attempts, row.when, row.hold, row.told
 		s.mu.Unlock()
 		w.last = s.lastTry(e, w.number, place)
-		kept.Recipients, kept.states = append(kept.Recipients, r.Recipients[i]), append(kept.states, w)
+		kept.Recipients, kept.states = append(kept.Recipients, to), append(kept.states, w)
 	}
 	return &kept
 }

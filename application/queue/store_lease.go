@@ -95,8 +95,17 @@ func (s *Spool) fill(l *Lease) error {
 			s.spoil(l.entry, err)
 			return err
 		}
+		l.Envelope.Recipients[i] = row.wishes(l.Envelope.Recipients[i])
 	}
 	return nil
+}
+
+// wishes is the row's recipient, to, as his message goes on.
+func (r *row) wishes(to message.Recipient) message.Recipient {
+	if r.expanded { // RFC 3461 §5.2.7.3
+		to.Notify = to.Notify.WithoutSuccess()
+	}
+	return to
 }
 
 // recipient returns the recipient with a number.
@@ -243,10 +252,14 @@ func (s *Spool) settle(l *Lease, v []Verdict, told func(i int) Outcome) error {
 	v = s.keep(l, v)
 	var outcomes []Outcome
 	for i := range v {
-		if action, ok := v[i].tells(&l.Envelope, l.Envelope.Recipients[i].Notify); ok {
+		to := l.Envelope.Recipients[i]
+		if action, ok := v[i].tells(&l.Envelope, to.Notify); ok {
 			o := told(i)
-			o.Action, o.Recipient = action, l.Envelope.Recipients[i]
+			o.Action, o.Recipient = action, to
 			outcomes = append(outcomes, o)
+		}
+		if v[i].tellsExpanded(to.Notify) { // whatever was answered of one of them
+			outcomes = append(outcomes, Outcome{Action: Expanded, Recipient: to, LastTry: told(i).LastTry})
 		}
 	}
 	s.track(l, v)
@@ -323,6 +336,9 @@ func (v *Verdict) tells(env *message.Envelope, n message.Notify) (a Action, ok b
 	}
 }
 
+// tellsExpanded reports whether it is asked about an expansion, which comes before whatever became of the recipient.
+func (v *Verdict) tellsExpanded(n message.Notify) bool { return v.Expanded && Expanded.Wanted(n) }
+
 // changes puts the verdicts on the rows that the lease still holds into the form of the log. The caller holds mu.
 func (s *Spool) changes(l *Lease, v []Verdict) []change {
 	gone := change{id: l.entry.id, outcome: outcomeGone}
@@ -340,6 +356,9 @@ func (s *Spool) changes(l *Lease, v []Verdict) []change {
 			})
 			if v[i].held {
 				all = append(all, change{id: l.entry.id, numbers: []uint32{r.number}, outcome: outcomeHeld})
+			}
+			if v[i].tellsExpanded(l.Envelope.Recipients[i].Notify) {
+				all = append(all, change{id: l.entry.id, numbers: []uint32{r.number}, outcome: outcomeExpanded})
 			}
 		}
 	}
@@ -369,6 +388,7 @@ func (s *Spool) apply(l *Lease, v []Verdict, p wal.Pending) {
 			last = s.index.settle(r) || last
 		default:
 			r.attempts, r.when, r.reply = moreAttempts(r.attempts), retryTime(v[i].Retry), p.Position
+			r.expanded = r.expanded || v[i].tellsExpanded(l.Envelope.Recipients[i].Notify)
 			l.entry.changes++
 			if v[i].held {
 				s.index.retain(r, true, now)

@@ -114,6 +114,8 @@ func (s *Spool) replayChanges(changes []change, p wal.Position) {
 				s.index.retain(r, c.outcome == outcomeHeld, now)
 			case outcomeTold:
 				r.told = true
+			case outcomeExpanded:
+				r.expanded = true
 			}
 		}
 	}

@@ -110,22 +110,28 @@ func TestDelayToldOnceOverCompaction(t *testing.T) {
 		if got := notices(t, s); len(got) != 1 {
 			t.Fatalf("%d notices", len(got))
 		}
-		for range 200 { // fill segments, so that the message is moved
-			accept(t, s, envelope(t, "a@home.example", "x@gone.example"))
-			if err := lease(t, s, "test/gone.example").Settle([]queue.Verdict{{Done: true}}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		time.Sleep(time.Hour)
-		if st := s.Stats(); st.Log.Segments > 6 {
-			t.Fatalf("not compacted: %+v", st)
-		}
+		compact(t, s)
 		s = restart()
 		time.Sleep(10 * time.Hour)
 		if got := notices(t, s); len(got) != 0 {
 			t.Fatalf("told again: %q", got)
 		}
 	})
+}
+
+// compact fills segments, so that what waits is moved.
+func compact(t *testing.T, s *queue.Spool) {
+	t.Helper()
+	for range 200 {
+		accept(t, s, envelope(t, "a@home.example", "x@gone.example"))
+		if err := lease(t, s, "test/gone.example").Settle([]queue.Verdict{{Done: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Hour)
+	if st := s.Stats(); st.Log.Segments > 6 {
+		t.Fatalf("not compacted: %+v", st)
+	}
 }
 
 // RFC 6710 §5: the higher priority leaves first, then age.

@@ -132,8 +132,9 @@ const (
 	outcomeGone outcome = iota + 1 // delivered, failed with its notice, or deleted
 	outcomeDeferred
 	outcomeHeld
-	outcomeFreed // no longer held
-	outcomeTold  // its sender knows that it waits
+	outcomeFreed    // no longer held
+	outcomeTold     // its sender knows that it waits
+	outcomeExpanded // its sender knows that it stands for several
 )
 
 // change is one outcome of some recipients of a message. All but numbers and outcome is for outcomeDeferred.
