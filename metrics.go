@@ -50,10 +50,8 @@ func (s *Site) reading() metrics.State {
 		}
 		st.Lanes[l.Lane.Kind()] = sum
 	}
-	for _, session := range s.sessions.All() {
-		if session.State != odmr.StateAway {
-			st.Sessions[session.State.String()]++
-		}
+	for state, n := range s.sessions.Count() {
+		st.Sessions[state.String()] = n
 	}
 	st.Customers = s.countCustomers()
 	for _, p := range s.providers() {

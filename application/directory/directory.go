@@ -54,6 +54,7 @@ type Customer struct {
 	Budget      int64         // octets of mail in one session, as long as the customer asks for no other; 0: any number
 	Largest     int64         // octets of one message, likewise
 	Quota       Quota         // set by SetQuota
+	Disabled    bool          // the account is (SetDisabled); not changed by AddCustomer and SetCustomer
 	LastContact time.Time
 }
 

@@ -117,6 +117,7 @@ func (s *snapshot) customer(name string) (Customer, error) {
 		return Customer{}, refuse(ErrNotFound, "there is no customer %q", name)
 	}
 	c.Domains = slices.Clone(c.Domains)
+	c.Disabled = s.accounts[name].Disabled
 	return c, nil
 }
 
@@ -346,8 +347,7 @@ func (s *snapshot) listCertificates() []Certificate {
 func (s *snapshot) listCustomers() []Customer {
 	all := make([]Customer, 0, len(s.customers))
 	for _, name := range slices.Sorted(maps.Keys(s.customers)) {
-		c := s.customers[name]
-		c.Domains = slices.Clone(c.Domains)
+		c, _ := s.customer(name) // there is one
 		all = append(all, c)
 	}
 	return all

@@ -15,7 +15,7 @@
 // # One message
 //
 // The provider has accepted it (package queue) and it waits in the lane of its held domain. The customer dials (dial.go, dial_call.go), logs
-// in and sends ATRN; serve_atrn.go reads it, machine.go decides it, serve_sessions.go gives it the account's seat. The connection turns.
+// in and sends ATRN; serve_atrn.go reads it, machine.go decides it, serve_sessions.go gives it the seats of its domains. The connection turns.
 // The provider leases the message with its recipients in the domains asked for (line.go) and sends it with a smtp.Client
 // (serve_reversed.go); the customer takes it with a smtp.Server whose policy knows its own domains only (dial_reversed.go), and its
 // reply to each recipient settles that recipient at the provider. run.go decides when the customer calls, dial_attend.go lets others see a
@@ -83,10 +83,14 @@
 //	Octets that come with ATRN, or before its 250, were written before the roles were known, so nobody can tell what they mean: 503,
 //	and the connection is closed. RFC 3207 §4.2 gives the same reason for STARTTLS. A refusal changes no roles and waits for none.
 //
-//	One session an account, the account's seat. A newer one that has logged in takes the seat of a dead one: one that lingers and does
+//	One session an account and domain: each domain is a seat, and an ATRN takes those of all its domains or none. So an account may call for
+//	its domains separately, and at once. A newer session that has logged in takes the seat of a dead one: one that lingers and does
 //	not answer NOOP within 5 seconds, or one in the middle of something that was not heard for 30 seconds and carries nothing
 //	for 5 more. Its connection is closed, what was in flight is settled or due again, and only then is the newer one answered.
 //	Beside a session that is alive it gets 450 and the seconds to wait. An answer held back gives way at once: nothing is in flight.
+//
+//	A domain is one account's (package directory), at any time. When it moves to another, or the account is disabled, sessions that are open
+//	end before the next message, with QUIT, and whoever has it now need not wait for them.
 //
 //	The queue is empty: 453. By account, 250 and QUIT (EmptyTurns), or the answer is held back until mail comes (LongPoll; 4 minutes at
 //	most, for fetchmail waits 300 seconds by default), or 250 at once and the session stays (Linger). The last two are off for a

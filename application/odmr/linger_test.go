@@ -137,7 +137,7 @@ func TestLinger(t *testing.T) {
 		}
 		end()
 		x.serving.Wait()
-		if got := x.provider.own.All(); len(got) > 1 || len(x.provider.own.lanes) > 0 || x.provider.own.deaf != nil {
+		if got := x.provider.own.All(); len(got) > 1 || x.provider.own.listening > 0 || x.provider.own.deaf != nil {
 			t.Errorf("left behind: %+v", got)
 		}
 	})
@@ -406,7 +406,7 @@ func TestLongPoll(t *testing.T) {
 			t.Errorf("the newer ended with %v", err)
 		}
 		x.serving.Wait()
-		if n := len(x.provider.own.lanes); n != 0 || x.provider.own.deaf != nil {
+		if n := x.provider.own.listening; n != 0 || x.provider.own.deaf != nil {
 			t.Errorf("%d lanes are listened to", n)
 		}
 	})

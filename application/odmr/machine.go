@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"bothy/application/directory"
@@ -75,6 +76,9 @@ func promised(r smtp.Reply) (messages int, octets int64) {
 
 // lane is where the mail of one held domain waits. ATRN may name any of an account's domains, so the domain is the unit.
 func lane(domain string) queue.Lane { return queue.Lane("odmr/" + domain) }
+
+// domainOf is whose mail waits in a lane.
+func domainOf(l queue.Lane) string { return strings.TrimPrefix(string(l), "odmr/") }
 
 const (
 	// nextCall keeps a recipient that was refused for now out of the way for as long as a session lasts; the next call makes it due.

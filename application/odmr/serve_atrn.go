@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,23 +26,24 @@ type session struct {
 	mechanism string // of the last AUTH that was begun
 	bell      bell
 
-	account  string             // who sent ATRN
-	customer directory.Customer // as it was then
-	ledger   ledger
-	known    *Known              // where to note who is at the site; nil: nowhere
-	tag      string              // of the list that the site has told in this session
-	seated   bool                // has the account's seat. This and gone are guarded by Sessions
-	gone     chan struct{}       // closed when it has left the seat
-	domains  []string            // what ATRN was granted
-	linger   time.Duration       // after the last message
-	keep     bool                // what is too large waits
-	full     bool                // the customer takes no more in this session
-	stranger bool                // nobody has proved to be the customer: we have called him
-	apart    map[message.ID]bool // messages that the customer has, but not for all: the others get them in a transaction of their own
-	stage    atomic.Int32        // a State
-	messages atomic.Int64        // that the customer has taken
-	octets   atomic.Int64        // of their bodies
-	err      error               // how it ended
+	account   string             // who sent ATRN
+	customer  directory.Customer // as it was then
+	ledger    ledger
+	known     *Known              // where to note who is at the site; nil: nowhere
+	tag       string              // of the list that the site has told in this session
+	seated    bool                // has the seats of its domains. This and the next two are guarded by Sessions
+	listening bool                // is told of mail
+	gone      chan struct{}       // closed when it has left them
+	domains   []string            // what ATRN was granted: their seats
+	linger    time.Duration       // after the last message
+	keep      bool                // what is too large waits
+	full      bool                // the customer takes no more in this session
+	stranger  bool                // nobody has proved to be the customer: we have called him
+	apart     map[message.ID]bool // messages that the customer has, but not for all: the others get them in a transaction of their own
+	stage     atomic.Int32        // a State
+	messages  atomic.Int64        // that the customer has taken
+	octets    atomic.Int64        // of their bodies
+	err       error               // how it ended
 }
 
 // Mechanisms implements smtp.Authenticator.
@@ -70,7 +72,7 @@ func (s *session) atrn(ctx context.Context, in *smtp.Session, arg string) (reply
 	return turning(s.provider.waits(s.domains)), true
 }
 
-// grant decides an ATRN and takes the account's seat. Every error is a Reply.
+// grant decides an ATRN and takes the domains' seats. Every error is a Reply.
 func (s *session) grant(ctx context.Context, account, arg string) error {
 	p := s.provider
 	if account == "" {
@@ -82,17 +84,18 @@ func (s *session) grant(ctx context.Context, account, arg string) error {
 	}
 	customer, err := p.Directory.Customer(ctx, account)
 	switch {
-	case errors.Is(err, directory.ErrNotFound):
+	case errors.Is(err, directory.ErrNotFound), err == nil && customer.Disabled: // since it has logged in
 		return replyForeign
 	case err != nil: // RFC 2645 §5.2.1: a mapping database is temporarily unavailable
 		s.log.Error("directory does not answer", "account", account, "err", err)
 		return replyUnable
 	}
 	now := p.now()
-	if s.domains, err = entitled(customer, wanted, now); err != nil {
+	domains, err := entitled(customer, wanted, now)
+	if err != nil {
 		return err
 	}
-	if err := p.sessions().take(ctx, s, account); err != nil {
+	if err := p.sessions().take(ctx, s, account, domains); err != nil {
 		return err
 	}
 	if err := p.Directory.Contact(ctx, account, now); err != nil {
@@ -114,6 +117,25 @@ func (s *session) grant(ctx context.Context, account, arg string) error {
 	return err
 }
 
+// errNoLonger says that the account was disabled, or lost a domain, while its session was open.
+var errNoLonger = errors.New("odmr: the account may have this mail no longer")
+
+// entitled returns errNoLonger if an ATRN for the session's domains would be refused now. A directory that does not answer takes nothing away.
+func (s *session) entitled(ctx context.Context) error {
+	customer, err := s.provider.Directory.Customer(ctx, s.account)
+	switch {
+	case errors.Is(err, directory.ErrNotFound):
+		return errNoLonger
+	case err != nil:
+		return nil
+	}
+	foreign := func(domain string) bool { return !slices.Contains(customer.Domains, domain) }
+	if customer.Disabled || slices.ContainsFunc(s.domains, foreign) {
+		return errNoLonger
+	}
+	return nil
+}
+
 // hold waits for mail before ATRN is answered (RFC 2645 §5.2.1 gives the provider 10 minutes). Every error is a Reply.
 func (s *session) hold(ctx context.Context, limit time.Duration) error {
 	until := time.Now().Add(limit)
@@ -125,6 +147,8 @@ func (s *session) hold(ctx context.Context, limit time.Duration) error {
 		switch {
 		case err != nil: // it hung up, or said something behind ATRN: nobody can tell what that means
 			return replyBehind
+		case s.entitled(ctx) != nil:
+			return replyForeign
 		case s.provider.waiting(s.domains):
 			s.stage.Store(int32(StateTurning))
 			return nil

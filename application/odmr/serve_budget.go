@@ -90,7 +90,7 @@ func (s *session) afford(client *smtp.Client, customer directory.Customer) {
 // through, so it is kept nowhere.
 func (s *session) tellHeldBack(ctx context.Context, client *smtp.Client) error {
 	sessions := s.provider.sessions()
-	fresh := sessions.untold(s.account, s.ledger.held)
+	fresh := sessions.untold(s.domains[0], s.ledger.held)
 	if len(fresh) == 0 {
 		return nil
 	}
@@ -109,7 +109,7 @@ func (s *session) tellHeldBack(ctx context.Context, client *smtp.Client) error {
 	env := &message.Envelope{ID: d.id, Recipients: []message.Recipient{{Address: d.to}}}
 	replies, err := client.Send(context.WithoutCancel(ctx), env, bytes.NewReader(text), int64(len(text)))
 	if replies[0].Code/100 == 2 {
-		sessions.told(s.account, s.ledger.held)
+		sessions.told(s.domains[0], s.ledger.held)
 		s.log.Info("told what is held back", "account", s.account, "messages", len(s.ledger.held), "octets", d.octets)
 	}
 	return err
@@ -133,20 +133,20 @@ func (s *session) line(m *leased) heldBack {
 	return line
 }
 
-// untold are the messages that the account was not told of.
-func (d *Sessions) untold(account string, held []*leased) (fresh []*leased) {
+// untold are the messages that the domain's postmaster was not told of.
+func (d *Sessions) untold(domain string, held []*leased) (fresh []*leased) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range held {
-		if !d.digests[account][m.leases[0].Envelope.ID] {
+		if !d.digests[domain][m.leases[0].Envelope.ID] {
 			fresh = append(fresh, m)
 		}
 	}
 	return fresh
 }
 
-// told notes that the account knows of the messages that are held back. What is no longer is forgotten.
-func (d *Sessions) told(account string, held []*leased) {
+// told notes that the domain's postmaster knows of the messages that are held back. What is no longer is forgotten.
+func (d *Sessions) told(domain string, held []*leased) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.digests == nil {
@@ -156,5 +156,5 @@ func (d *Sessions) told(account string, held []*leased) {
 	for _, m := range held {
 		known[m.leases[0].Envelope.ID] = true
 	}
-	d.digests[account] = known
+	d.digests[domain] = known
 }

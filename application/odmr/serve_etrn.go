@@ -136,7 +136,7 @@ func (s *Starter) Run(ctx context.Context) error {
 	return nil
 }
 
-// deliver sends what waits in a session that we open, in the account's seat.
+// deliver sends what waits in a session that we open, in the domains' seats.
 func (s *Starter) deliver(ctx context.Context, a started) error {
 	p := s.Provider()
 	if p.Queue == nil || !p.gather(a.domains) {
@@ -154,10 +154,10 @@ func (s *Starter) deliver(ctx context.Context, a started) error {
 	out := &session{provider: p, log: s.Log, peer: a.customer.Host, since: time.Now()}
 	out.watch(nc)
 	defer out.leave()
-	if err := p.sessions().take(ctx, out, a.customer.Account); err != nil {
+	if err := p.sessions().take(ctx, out, a.customer.Account, a.domains); err != nil {
 		return err
 	}
-	out.domains, out.keep = a.domains, a.customer.KeepLarge
+	out.customer, out.keep = a.customer, a.customer.KeepLarge
 	client := smtp.NewClient(out.conn, p.Hostname, p.Config.timeouts())
 	out.err = s.send(ctx, out, client, a.customer.Host)
 	return out.err

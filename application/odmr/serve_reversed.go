@@ -44,7 +44,7 @@ func (s *session) reversed(ctx context.Context) error {
 		defer s.follow(ctx)()
 		err = s.stay(ctx, client)
 	}
-	if err != nil && !errors.Is(err, errQueue) {
+	if err != nil && !errors.Is(err, errQueue) && !errors.Is(err, errNoLonger) {
 		return err
 	}
 	s.log.Info("call served", "account", s.account, "messages", s.messages.Load())
@@ -106,6 +106,9 @@ func (b *batch) next(ctx context.Context) {
 	if ctx.Err() != nil || b.err != nil || b.session.full || b.session.ledger.full() {
 		return
 	}
+	if b.err = b.session.entitled(ctx); b.err != nil {
+		return
+	}
 	var err error
 	if b.message, err = b.line.next(); err != nil {
 		b.err = fmt.Errorf("%w: %w", errQueue, err)
@@ -146,9 +149,13 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 }
 
 // transaction names the transaction of a message for a site of ours: the same whenever it is sent, so that it goes on where the link broke, and
-// does not come twice when the reply was lost (RFC 1845 §3). Recipients whom the site did not take with the others have one of their own.
+// does not come twice when the reply was lost (RFC 1845 §3). Recipients whom the site did not take with the others have one of their own, and so
+// have those of a session for some of the account's domains: another one may have the same message for others of them at the same time.
 func (s *session) transaction(env *message.Envelope) string {
 	parts := []string{"odmr", s.account, env.ID.String(), env.Body.String()}
+	if len(s.domains) < len(s.customer.Domains) {
+		parts = append(parts, slices.Sorted(slices.Values(s.domains))...)
+	}
 	if s.apart[env.ID] {
 		for _, to := range env.Recipients {
 			parts = append(parts, to.Address.String())
@@ -215,6 +222,8 @@ func (s *session) stay(ctx context.Context, client *smtp.Client) error {
 		switch {
 		case err != nil:
 			return fmt.Errorf("odmr: customer %s left: %w", s.account, err)
+		case s.entitled(ctx) != nil:
+			return errNoLonger
 		case what&ringAsk != 0:
 			if err := s.learn(ctx, client); err != nil {
 				return err

@@ -12,15 +12,16 @@ import (
 	"bothy/application/queue"
 )
 
-// Sessions are the customers who are connected, one seat an account, and what ended the sessions of the others. The zero value is
+// Sessions are the customers who are connected, one seat a domain, and what ended the sessions of the others. The zero value is
 // ready. It outlives a Provider that is replaced by one of another configuration.
 type Sessions struct {
-	mu       sync.Mutex
-	seats    map[string]*session            // by account
-	lanes    map[queue.Lane]*session        // those who wait for what comes, by where it comes
-	failures map[string]failure             // by account; bounded by the accounts that log in
-	digests  map[string]map[message.ID]bool // by account: what it was told is held back; bounded by maxHeldBack each
-	deaf     func()                         // ends the listening to the queue; nil: nobody waits
+	mu        sync.Mutex
+	seats     map[string]*session            // by domain: each is one account's
+	accounts  map[string][]*session          // by account: who has seats, each once, the oldest first
+	listening int                            // sessions that are told of mail
+	failures  map[string]failure             // by account; bounded by the accounts that log in
+	digests   map[string]map[message.ID]bool // by domain: what its postmaster was told is held back; bounded by maxHeldBack each
+	deaf      func()                         // ends the listening to the queue; nil: nobody waits
 }
 
 // failure is how an account's last session that did not end well ended.
@@ -59,14 +60,16 @@ func (s *State) UnmarshalText(text []byte) error {
 	return fmt.Errorf("odmr: no state %q", text)
 }
 
-// Status is what is known of one customer's sessions.
+// Status is what is known of one customer's sessions. Of several, each for other domains, State, Peer and Since are of the one that was
+// heard last.
 type Status struct {
 	Account     string    `json:"account"`
+	Sessions    int       `json:"sessions,omitempty"` // that are open
 	State       State     `json:"state"`
 	Peer        string    `json:"peer,omitempty"`        // host:port
 	Since       time.Time `json:"since,omitzero"`        // when it connected
-	LastContact time.Time `json:"last_contact,omitzero"` // when it was last heard in the session that is open
-	Messages    int64     `json:"messages,omitempty"`    // that it has taken in this session
+	LastContact time.Time `json:"last_contact,omitzero"` // when it was last heard in the sessions that are open
+	Messages    int64     `json:"messages,omitempty"`    // that it has taken in them
 	Octets      int64     `json:"octets,omitempty"`      // of their bodies
 	LastError   string    `json:"last_error,omitempty"`  // how the last session that did not end well ended
 	LastFailure time.Time `json:"last_failure,omitzero"` // when
@@ -76,17 +79,30 @@ type Status struct {
 func (d *Sessions) All() []Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make([]Status, 0, len(d.seats))
-	for account := range d.seats {
+	all := make([]Status, 0, len(d.accounts))
+	for account := range d.accounts {
 		all = append(all, d.status(account))
 	}
 	for account := range d.failures {
-		if d.seats[account] == nil {
+		if d.accounts[account] == nil {
 			all = append(all, d.status(account))
 		}
 	}
 	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Account, b.Account) })
 	return all
+}
+
+// Count returns how many sessions are open, by state.
+func (d *Sessions) Count() map[State]int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	count := map[State]int{}
+	for _, open := range d.accounts {
+		for _, s := range open {
+			count[State(s.stage.Load())]++
+		}
+	}
+	return count
 }
 
 // Status returns what is known of one account's sessions.
@@ -98,10 +114,12 @@ func (d *Sessions) Status(account string) Status {
 
 func (d *Sessions) status(account string) Status {
 	failed := d.failures[account]
-	st := Status{Account: account, LastError: failed.text, LastFailure: failed.at}
-	if s := d.seats[account]; s != nil {
-		st.State, st.Peer, st.Since, st.LastContact = State(s.stage.Load()), s.peer, s.since, s.wire.heard()
-		st.Messages, st.Octets = s.messages.Load(), s.octets.Load()
+	st := Status{Account: account, Sessions: len(d.accounts[account]), LastError: failed.text, LastFailure: failed.at}
+	for _, s := range d.accounts[account] {
+		if heard := s.wire.heard(); !heard.Before(st.LastContact) {
+			st.State, st.Peer, st.Since, st.LastContact = State(s.stage.Load()), s.peer, s.since, heard
+		}
+		st.Messages, st.Octets = st.Messages+s.messages.Load(), st.Octets+s.octets.Load()
 	}
 	return st
 }
@@ -114,38 +132,45 @@ const (
 	glance  = 100 * time.Millisecond // between two looks at it
 )
 
-// take gives s the seat of an account. A session that has it and is dead gives way; beside one that is alive it returns a Reply.
-func (d *Sessions) take(ctx context.Context, s *session, account string) error {
+// take gives s the seats of all of an account's domains that were asked for, or none. A session that has one and is dead gives way; beside one
+// that is alive it returns a Reply.
+func (d *Sessions) take(ctx context.Context, s *session, account string, domains []string) error {
 	for {
-		old, gone := d.sit(s, account)
+		old, gone := d.sit(s, account, domains)
 		if old == nil {
 			return nil
 		}
-		if err := old.yield(ctx, gone); err != nil {
+		if err := old.yield(ctx, gone, old.account != account); err != nil {
 			return err
 		}
 	}
 }
 
-// sit takes a free seat, or returns who has it, and what is closed when it has left.
-func (d *Sessions) sit(s *session, account string) (old *session, gone <-chan struct{}) {
+// sit takes the seats if all are free, or returns who has one, and what is closed when it has left.
+func (d *Sessions) sit(s *session, account string, domains []string) (old *session, gone <-chan struct{}) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if old = d.seats[account]; old != nil {
-		return old, old.gone
+	for _, domain := range domains {
+		if old = d.seats[domain]; old != nil {
+			return old, old.gone
+		}
 	}
 	if d.seats == nil {
-		d.seats, d.lanes, d.failures = map[string]*session{}, map[queue.Lane]*session{}, map[string]failure{}
+		d.seats, d.accounts, d.failures = map[string]*session{}, map[string][]*session{}, map[string]failure{}
 	}
-	s.account, s.seated, s.gone = account, true, make(chan struct{})
+	s.account, s.domains, s.seated, s.gone = account, domains, true, make(chan struct{})
 	s.stage.Store(int32(StateTurning))
-	d.seats[account] = s
+	for _, domain := range domains {
+		d.seats[domain] = s
+	}
+	d.accounts[account] = append(d.accounts[account], s)
 	return nil, nil
 }
 
 // yield waits until the session has left its seat; if it does not by itself and shows no life, it is ended. Its leases end with it, so
-// that what was in flight is settled or due again when yield returns nil. It returns the Reply for the newer session when this one is alive.
-func (s *session) yield(ctx context.Context, gone <-chan struct{}) error {
+// that what was in flight is settled or due again when yield returns nil. It returns the Reply for the newer session when this one is alive;
+// where a domain has moved to another account since, being alive does not help it.
+func (s *session) yield(ctx context.Context, gone <-chan struct{}, moved bool) error {
 	s.ring(ringSeat)
 	began, in, out := time.Now(), s.wire.in.Load(), s.wire.out.Load()
 	tick := time.NewTicker(glance)
@@ -165,7 +190,7 @@ func (s *session) yield(ctx context.Context, gone <-chan struct{}) error {
 		}
 		switch {
 		case cut:
-		case s.wire.in.Load() != in, sending && s.wire.out.Load() != out:
+		case !moved && (s.wire.in.Load() != in || sending && s.wire.out.Load() != out):
 			return replyBusy
 		case time.Since(began) >= limit:
 			cut = true
@@ -175,7 +200,7 @@ func (s *session) yield(ctx context.Context, gone <-chan struct{}) error {
 	}
 }
 
-// leave gives the seat back, if the session has one.
+// leave gives the seats back, if the session has any.
 func (s *session) leave() {
 	d := s.provider.sessions()
 	d.mu.Lock()
@@ -183,20 +208,25 @@ func (s *session) leave() {
 	if !s.seated {
 		return
 	}
-	delete(d.seats, s.account)
 	for _, domain := range s.domains {
-		if d.lanes[lane(domain)] == s {
-			delete(d.lanes, lane(domain))
-		}
+		delete(d.seats, domain)
 	}
-	if len(d.lanes) == 0 && d.deaf != nil {
+	if others := slices.DeleteFunc(d.accounts[s.account], func(o *session) bool { return o == s }); len(others) > 0 {
+		d.accounts[s.account] = others
+	} else {
+		delete(d.accounts, s.account)
+	}
+	if s.listening {
+		d.listening--
+	}
+	if d.listening == 0 && d.deaf != nil {
 		d.deaf()
 		d.deaf = nil
 	}
 	if s.err != nil {
 		d.failures[s.account] = failure{s.err.Error(), time.Now()}
 	}
-	s.seated = false
+	s.seated, s.listening = false, false
 	s.stage.Store(int32(StateAway))
 	close(s.gone)
 }
@@ -205,8 +235,9 @@ func (s *session) leave() {
 func (d *Sessions) listen(s *session) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, domain := range s.domains {
-		d.lanes[lane(domain)] = s
+	if !s.listening {
+		s.listening = true
+		d.listening++
 	}
 	if d.deaf == nil {
 		var lanes <-chan queue.Lane
@@ -219,9 +250,10 @@ func (d *Sessions) listen(s *session) {
 func (d *Sessions) call(lanes <-chan queue.Lane) {
 	for l := range lanes {
 		d.mu.Lock()
-		s := d.lanes[l]
+		s := d.seats[domainOf(l)]
+		rings := s != nil && s.listening
 		d.mu.Unlock()
-		if s != nil {
+		if rings {
 			s.ring(ringMail)
 		}
 	}

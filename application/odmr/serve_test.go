@@ -80,11 +80,11 @@ func (l *loginServer) Next(_ context.Context, response []byte) (challenge []byte
 func (l *loginServer) Identity() string { return l.identity }
 
 // takeSeat opens a session of an account that stays alive as long as the test.
-func takeSeat(t *testing.T, p *Provider, account string) {
+func takeSeat(t *testing.T, p *Provider, account string, domains ...string) {
 	_, far := sim.Pipe(sim.Path{})
 	s := &session{provider: p, log: slog.New(slog.DiscardHandler)}
 	s.watch(far)
-	if err := p.own.take(t.Context(), s, account); err != nil {
+	if err := p.own.take(t.Context(), s, account, domains); err != nil {
 		t.Fatal(err)
 	}
 	s.stage.Store(int32(StateSending))
@@ -114,13 +114,13 @@ func TestProvider(t *testing.T) {
 				"ward":       {Account: "ward", Domains: []string{"ward.example"}},
 				"twins":      {Account: "twins", Domains: []string{"twin.example", "twin.example.net"}},
 				"hasty":      {Account: "hasty", Domains: []string{"clinic.example"}, MinInterval: 5 * time.Minute, LastContact: time.Now().Add(-time.Minute)},
-				"busy":       {Account: "busy", Domains: []string{"clinic.example"}},
+				"busy":       {Account: "busy", Domains: []string{"busy.example"}},
 				"lonely":     {Account: "lonely", Domains: []string{"lonely.example"}, EmptyTurns: true},
 				"patient":    {Account: "patient", Domains: []string{"lonely.example"}, Linger: time.Hour},
 				"poller":     {Account: "poller", Domains: []string{"lonely.example"}, LongPoll: 20 * time.Millisecond},
 			},
 		}
-		takeSeat(t, p, "busy")
+		takeSeat(t, p, "busy", "busy.example")
 		switch {
 		case strings.HasPrefix(name, "linger"):
 			p.Config.NoopInterval = 5 * time.Millisecond
