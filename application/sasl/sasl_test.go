@@ -418,29 +418,44 @@ func TestNoEnumeration(t *testing.T) {
 	}
 }
 
-// Nobody learns from the time that a refusal takes which accounts exist: an unknown name costs a hash of the password like a known one. The
-// hash is made so dear that a refusal without it would take less than a hundredth; a tenth is allowed.
-func TestNoEnumerationByTime(t *testing.T) {
-	const dear = 200_000
+// Nobody learns from the time that a refusal takes which accounts exist: an unknown name costs one hash of the password with as many
+// iterations, like a known one, however the password comes.
+func TestUnknownNamesAreHashed(t *testing.T) {
+	const dear = 2 * minIterations
 	v, err := NewVerifier("real", "password", dear)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, far := handshake(t, tls.VersionTLS13, "")
+	var work []string
 	a := &Authenticator{Accounts: house{verifiers: map[string]Verifier{"real": v}}, Iterations: dear}
-	refusal := func(name string) time.Duration {
-		best := time.Hour
-		for range 3 {
-			began := time.Now()
-			if _, err := a.Password(t.Context(), far, name, "wrong"); !errors.Is(err, ErrCredentials) {
-				t.Fatal(name, err)
-			}
-			best = min(best, time.Since(began))
-		}
-		return best
+	a.hash = func(v Verifier, password string) (Keys, error) {
+		work = append(work, fmt.Sprintf("%s: %d octets of salt, %d iterations", password, len(v.Salt), v.Iterations))
+		return v.KeysOf(password)
 	}
-	if real, ghost := refusal("real"), refusal("ghost"); ghost < real/10 || real < ghost/10 {
-		t.Errorf("a known name is refused in %v, an unknown one in %v", real, ghost)
+	exchange := func(mechanism string, responses ...string) func(name string) error {
+		return func(name string) error {
+			s, err := a.Start(mechanism, far)
+			for i := 0; err == nil && i < len(responses); i++ {
+				_, _, err = s.Next(t.Context(), []byte(strings.ReplaceAll(responses[i], "NAME", name)))
+			}
+			return err
+		}
+	}
+	for way, try := range map[string]func(name string) error{
+		"password": func(name string) error { _, err := a.Password(t.Context(), far, name, "wrong"); return err },
+		PLAIN:      exchange(PLAIN, "\x00NAME\x00wrong"),
+		LOGIN:      exchange(LOGIN, "NAME", "wrong"),
+	} {
+		for _, name := range []string{"real", "ghost"} {
+			work = nil
+			if err := try(name); !errors.Is(err, ErrCredentials) {
+				t.Errorf("%s of %s: %v", way, name, err)
+			}
+			if want := []string{fmt.Sprintf("wrong: 16 octets of salt, %d iterations", dear)}; !slices.Equal(work, want) {
+				t.Errorf("%s of %s cost %q, want %q", way, name, work, want)
+			}
+		}
 	}
 }
 

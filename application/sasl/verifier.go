@@ -56,9 +56,11 @@ func (v Verifier) KeysOf(password string) (Keys, error) {
 // Check reports whether password is one of v's. It takes as long for a wrong one.
 func (v Verifier) Check(password string) bool {
 	given, err := v.KeysOf(password)
-	if err != nil {
-		return false
-	}
+	return err == nil && v.has(given)
+}
+
+// has reports whether the keys are those of one of v's passwords.
+func (v Verifier) has(given Keys) bool {
 	_, ok := v.find(func(k Keys) bool { return hmac.Equal(given.StoredKey, k.StoredKey) })
 	return ok
 }
