@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -83,21 +84,39 @@ func (s *server) holds(t *testing.T, texts ...string) bool { return s.count(t, t
 // count counts the messages in mailboxes that have all of the texts.
 func (s *server) count(t *testing.T, texts ...string) (found int) {
 	t.Helper()
+	s.messages(t, func(content string) {
+		if !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(content, text) }) {
+			found++
+		}
+	})
+	return found
+}
+
+// lines counts the lines of messages in mailboxes that begin with a text.
+func (s *server) lines(t *testing.T, begin string) map[string]int {
+	t.Helper()
+	found := map[string]int{}
+	s.messages(t, func(content string) {
+		for line := range strings.SplitSeq(content, "\r\n") {
+			if strings.HasPrefix(line, begin) {
+				found[line]++
+			}
+		}
+	})
+	return found
+}
+
+// messages gives each message in mailboxes to see.
+func (s *server) messages(t *testing.T, see func(content string)) {
+	t.Helper()
 	_ = filepath.WalkDir(filepath.Join(filepath.Dir(s.file), "data", "mailboxes"), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil
 		}
 		content, _ := os.ReadFile(path)
-		all := true
-		for _, text := range texts {
-			all = all && strings.Contains(string(content), text)
-		}
-		if all {
-			found++
-		}
+		see(string(content))
 		return nil
 	})
-	return found
 }
 
 // mail sends a message to the provider as the Internet does.

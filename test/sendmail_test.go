@@ -96,3 +96,52 @@ func TestSendmailWaits(t *testing.T) {
 		t.Error(left, err)
 	}
 }
+
+// TestSendmailToMany: RFC 5321 §4.5.3.1.10: 2,500 recipients of one message go on in further transactions, handed to the server that runs or left for one
+// that is killed (SIGKILL) while it collects: everybody has it.
+func TestSendmailToMany(t *testing.T) {
+	s := startServer(t, "hostname = \"mx.light.example\"\n")
+	peer.Eventually(t, waitDelivery, "the socket", func() bool {
+		_, err := os.Stat(filepath.Join(filepath.Dir(s.file), "data", "run", "submit.sock"))
+		return err == nil
+	})
+	s.add(t, "nurse@light.example")
+	send := func(subject string) {
+		t.Helper()
+		args := []string{"sendmail", "-C", s.file, "-f", "nurse@light.example"}
+		for i := range 2500 {
+			args = append(args, fmt.Sprintf("nurse+%s%d@light.example", subject, i))
+		}
+		if out, code := peer.Run(t, "Subject: "+subject+"\n\nx\n", program, args...); code != 0 {
+			t.Fatalf("exit %d\n%s", code, out)
+		}
+	}
+	missing := func(subject string) (n int) {
+		lines := s.lines(t, "Delivered-To: nurse+"+subject)
+		for i := range 2500 {
+			if lines[fmt.Sprintf("Delivered-To: nurse+%s%d@light.example", subject, i)] == 0 {
+				n++
+			}
+		}
+		return n
+	}
+	send("live")
+	peer.Eventually(t, waitDelivery, "all copies", func() bool { return missing("live") == 0 })
+	if n := s.count(t, "Subject: live"); n != 3 {
+		t.Errorf("%d messages", n)
+	}
+	s.Process.Kill()
+	<-s.done
+	send("left")
+	s.start(t)
+	peer.Eventually(t, waitDelivery, "the first copies", func() bool { return missing("left") < 2500 })
+	s.restart(t)
+	peer.Eventually(t, waitDelivery, "all copies, in the end", func() bool { return missing("left") == 0 })
+	peer.Eventually(t, waitDelivery, "an empty folder", func() bool {
+		left, err := os.ReadDir(filepath.Join(filepath.Dir(s.file), "data", "drop"))
+		return err == nil && len(left) == 0
+	})
+	if n := s.count(t, "report-type=delivery-status"); n != 0 {
+		t.Errorf("%d notices", n)
+	}
+}

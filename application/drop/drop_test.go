@@ -185,6 +185,8 @@ func TestCollect(t *testing.T) {
 		{"cut", []smtp.Reply{{}, {}}, cut, true, nil, 0, "waits"},
 		{"no server", nil, cut, true, nil, 0, "waits"},
 		{"cut behind one", []smtp.Reply{taken, {}}, cut, true, nil, 1, ""},
+		{"cut behind a refusal", []smtp.Reply{refusal, {}}, cut, true, nil, 0, "waits"},
+		{"too many", []smtp.Reply{smtp.RecipientsFull, smtp.RecipientsFull}, nil, true, nil, 0, "waits"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := folder(t, true)
@@ -215,6 +217,73 @@ func TestCollect(t *testing.T) {
 				t.Errorf("%d told of, %q left", failed, left)
 			}
 		})
+	}
+}
+
+// TestFurther: RFC 5321 §4.5.3.1.10: what one transaction does not take goes on in further ones, and a server that dies between them goes on there:
+// nobody is forgotten, who was refused is told of, and who has the message does not get it again.
+func TestFurther(t *testing.T) {
+	dir := folder(t, false)
+	env := letter.Clone()
+	env.Recipients = nil
+	for i := range 7 {
+		env.Recipients = append(env.Recipients, message.Recipient{Address: message.Address{Local: fmt.Sprint("r", i), Domain: "d.example"}})
+	}
+	if err := Put(dir, &env, strings.NewReader(text)); err != nil {
+		t.Fatal(err)
+	}
+	died := errors.New("died")
+	var seen, told []string
+	died1 := false
+	for range 4 {
+		c := Collector{Dir: dir, Log: slog.New(slog.DiscardHandler)}
+		c.Submit = func(_ context.Context, _ int, env *message.Envelope, content io.Reader, _ int64) ([]smtp.Reply, error) {
+			if b, err := io.ReadAll(content); string(b) != text {
+				t.Errorf("%q, %v", b, err)
+			}
+			replies := make([]smtp.Reply, len(env.Recipients))
+			if env.Recipients[0].Address.Local == "r4" && !died1 {
+				died1 = true
+				return replies, died
+			}
+			for i, to := range env.Recipients {
+				switch {
+				case i >= 2:
+					replies[i] = smtp.RecipientsFull
+				case to.Address.Local == "r3":
+					replies[i] = smtp.Reply{Code: 550, Text: "no"}
+				default:
+					replies[i] = smtp.Reply{Code: 250}
+					seen = append(seen, to.Address.Local)
+				}
+			}
+			return replies, nil
+		}
+		c.Notify = func(_ context.Context, _ *message.Envelope, failed []queue.Outcome, _ []byte) (bool, error) {
+			for _, o := range failed {
+				told = append(told, o.Recipient.Address.Local)
+			}
+			return true, nil
+		}
+		c.sweep(t.Context())
+		if left := names(t, dir); len(seen) == 3 && (len(left) != 1 || !strings.HasSuffix(left[0], suffix+settled+"4")) {
+			t.Errorf("after the end of the server: %q", left)
+		}
+	}
+	if got := fmt.Sprint(seen, told, names(t, dir)); got != "[r0 r1 r2 r4 r5 r6] [r3] []" {
+		t.Error(got)
+	}
+}
+
+// What Put takes the Collector can read.
+func TestPutTooMany(t *testing.T) {
+	dir := folder(t, false)
+	env := letter.Clone()
+	for range 50_000 {
+		env.Recipients = append(env.Recipients, letter.Recipients...)
+	}
+	if err := Put(dir, &env, strings.NewReader(text)); !errors.Is(err, errTooMany) || len(names(t, dir)) != 0 {
+		t.Error(err, names(t, dir))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"bothy/application/message"
@@ -73,63 +74,92 @@ func (c *Collector) clear() {
 	}
 }
 
-// collect submits one message and removes it.
+// collect submits one message, in as many transactions as its recipients take, and removes it.
 func (c *Collector) collect(ctx context.Context, name string) error {
-	file := filepath.Join(c.Dir, name)
-	i, err := take(file)
+	i, err := take(filepath.Join(c.Dir, name))
 	switch {
 	case errors.Is(err, errForeign):
 		c.Log.Warn("what is no message was removed from where programs leave theirs", "file", name, "why", err)
-		return removed(file)
+		return removed(filepath.Join(c.Dir, name))
 	case err != nil:
 		return err
 	}
 	defer i.Close()
-	replies, err := c.Submit(ctx, i.owner, &i.env, io.LimitReader(i, i.size), i.size)
+	all, untold := i.env.Recipients, false
+	replies, err := smtp.Further(len(all), func(left []int) ([]smtp.Reply, error) {
+		if left[0] > 0 { // all before are settled: a crash from here on goes on with this one
+			var err error
+			if name, err = advance(c.Dir, name, i.from+left[0]); err != nil {
+				return nil, err
+			}
+		}
+		env := i.env
+		env.Recipients = smtp.Some(all, left)
+		replies, told, err := c.submit(ctx, i, &env)
+		untold = untold || !told
+		return replies, err
+	})
+	if err == nil && slices.ContainsFunc(replies, smtp.Reply.TooMany) {
+		err = smtp.RecipientsFull
+	}
+	switch file := filepath.Join(c.Dir, name); {
+	case err != nil:
+		return err
+	case untold:
+		c.Log.Error("a message was refused, and there is nobody to tell: it is kept", "file", filepath.Join(c.Dir, refused+name), "user", i.owner)
+		return os.Rename(file, filepath.Join(c.Dir, refused+name))
+	default:
+		return removed(file)
+	}
+}
+
+// submit is one transaction of a message. Those who are one too many are for the next; all others it settles, or returns why it does not: who
+// was refused is told of, and so is who could not be reached, where others have the message already: it cannot be tried again whole. told is
+// false where there is nobody to tell.
+func (c *Collector) submit(ctx context.Context, i *item, env *message.Envelope) (replies []smtp.Reply, told bool, err error) {
+	if _, err := i.Seek(i.start, io.SeekStart); err != nil {
+		return nil, true, err
+	}
+	replies, err = c.Submit(ctx, i.owner, env, io.LimitReader(i, i.size), i.size)
 	var failed []queue.Outcome
-	done, last := 0, smtp.Reply{}
+	done, refusals, last := 0, 0, smtp.Reply{}
 	for n, r := range replies {
 		switch {
 		case r.Positive():
 			done++
+			continue
+		case r.TooMany():
+			continue
 		case r.Permanent():
-			failed = append(failed, queue.Outcome{Recipient: i.env.Recipients[n], Reply: r})
+			refusals++
 		default:
 			last = r
 		}
+		failed = append(failed, queue.Outcome{Recipient: env.Recipients[n], Reply: r})
 	}
 	switch {
-	case done+len(failed) == 0 && err != nil:
-		return err
-	case done+len(failed) == 0:
-		return last
+	case done == 0 && err != nil: // nobody has it
+		return nil, true, err
+	case done+refusals == 0 && len(failed) > 0:
+		return nil, true, last
 	}
-	for n, r := range replies { // the others have it already: it cannot be tried again whole
-		if !r.Positive() && !r.Permanent() {
-			failed = append(failed, queue.Outcome{Recipient: i.env.Recipients[n], Reply: r})
-		}
-	}
+	told = true
 	if len(failed) > 0 {
-		told, err := c.tell(ctx, i, failed)
-		if err != nil {
-			return err
-		}
-		if !told {
-			c.Log.Error("a message was refused, and there is nobody to tell: it is kept", "file", filepath.Join(c.Dir, refused+name), "user", i.owner, "reply", failed[0].Reply.Error())
-			return os.Rename(file, filepath.Join(c.Dir, refused+name))
+		if told, err = c.tell(ctx, i, env, failed); err != nil {
+			return nil, true, err
 		}
 	}
-	c.Log.Info("collected", "user", i.owner, "sender", i.env.ReversePath.String(), "recipients", done, "refused", len(failed))
-	return removed(file)
+	c.Log.Info("collected", "user", i.owner, "sender", env.ReversePath.String(), "recipients", done, "refused", len(failed))
+	return replies, told, nil
 }
 
 // tell sends the notice.
-func (c *Collector) tell(ctx context.Context, i *item, failed []queue.Outcome) (bool, error) {
+func (c *Collector) tell(ctx context.Context, i *item, env *message.Envelope, failed []queue.Outcome) (bool, error) {
 	header, err := i.header()
 	if err != nil {
 		return false, err
 	}
-	return c.Notify(ctx, &i.env, failed, header)
+	return c.Notify(ctx, env, failed, header)
 }
 
 // header is what a notice quotes.

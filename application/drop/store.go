@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -23,6 +24,8 @@ const (
 	maxHead  = 4 << 20     // octets of an envelope: some 30,000 recipients
 	fileMode = 0o644       // the server is another user than the writer
 )
+
+var errTooMany = errors.New("drop: more recipients than a file here can have")
 
 // Make makes the folder, or opens one that there is to everybody on this machine.
 func Make(dir string) error {
@@ -38,6 +41,9 @@ func Put(dir string, env *message.Envelope, content io.Reader) (err error) {
 	head, err := json.Marshal(env)
 	if err != nil {
 		return err
+	}
+	if len(head) >= maxHead {
+		return errTooMany
 	}
 	name := rand.Text() + suffix
 	file := filepath.Join(dir, unready+name)
@@ -76,10 +82,32 @@ func removed(file string) error {
 	return nil
 }
 
+// settled stands in a file's name between that and the number of its recipients, from the first, who are settled.
+const settled = "+"
+
+// advance renames a file of which more recipients are settled, and has the new name on disk.
+func advance(dir, name string, recipients int) (string, error) {
+	base, _, _ := strings.Cut(name, settled)
+	next := base + settled + strconv.Itoa(recipients)
+	if next == name {
+		return name, nil
+	}
+	if err := os.Rename(filepath.Join(dir, name), filepath.Join(dir, next)); err != nil {
+		return name, err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return next, err
+	}
+	defer d.Close()
+	return next, d.Sync()
+}
+
 // item is one message in the folder.
 type item struct {
 	*os.File // at its first octet of content
 	env      message.Envelope
+	from     int   // recipients before those in env, who are settled
 	owner    int   // user id
 	size     int64 // octets of content
 	start    int64 // where it begins in the file
@@ -119,9 +147,15 @@ func take(file string) (_ *item, err error) {
 	if err := json.Unmarshal(head, &env); err != nil {
 		return nil, fmt.Errorf("%w: %w", errForeign, err)
 	}
-	if len(env.Recipients) == 0 {
+	if _, n, ok := strings.Cut(filepath.Base(file), settled); ok {
+		if i.from, err = strconv.Atoi(n); err != nil || i.from < 0 {
+			return nil, fmt.Errorf("%w: its name", errForeign)
+		}
+	}
+	if len(env.Recipients) <= i.from {
 		return nil, fmt.Errorf("%w: no recipients", errForeign)
 	}
+	env.Recipients = env.Recipients[i.from:]
 	i.env = plain(&env)
 	i.start = int64(len(head))
 	i.size = info.Size() - i.start

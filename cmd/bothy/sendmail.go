@@ -27,7 +27,8 @@ type sendmailCmd struct {
 
 func (sendmailCmd) Help() string {
 	return `Reads a message from standard input, line ends LF or CRLF, and hands it to the running server. From, Date and Message-ID are added when
-they are missing. While the server is not running the message is kept on disk, and sent when it runs. A link to bothy with the name sendmail
+they are missing. While the server is not running the message is kept on disk, and sent when it runs. More recipients than it takes with one
+message (1000) get it in several. A link to bothy with the name sendmail
 is this command; mailq and newaliases are -bp and -bi.
 
     -t          take recipients from To, Cc and Bcc too, or where there are Resent- fields from those, and remove Bcc
@@ -124,7 +125,7 @@ func (c *sendmailCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		return err
 	}
 	defer conn.Close()
-	return outgoing.send(ctx, conn, cfg.Hostname)
+	return outgoing.send(ctx, conn, cfg.Hostname, cfg.DropFolder())
 }
 
 // leave keeps the message for the server to collect when it runs: it is not lost because of an upgrade or a reboot.
@@ -349,17 +350,48 @@ func needsUTF8(header *message.Header, env *message.Envelope) bool {
 	return !env.ReversePath.IsASCII()
 }
 
-// send hands the message to the server on conn.
-func (l *outgoing) send(ctx context.Context, conn net.Conn, hostname string) error {
+// send hands the message to the server on conn, in as many transactions as its recipients take. Behind the first the caller must not try it again, for
+// some have it: whom a further one does not reach is left on disk in dir.
+func (l *outgoing) send(ctx context.Context, conn net.Conn, hostname, dir string) error {
 	client := smtp.NewClient(smtp.NewConn(conn), hostname, smtp.Timeouts{})
 	if err := client.Greet(ctx); err != nil {
 		return exit{exTempFail, fmt.Errorf("the server: %w", err)}
 	}
-	replies, err := client.Send(ctx, &l.env, l, l.size)
+	all := l.env.Recipients
+	transactions := 0
+	replies, err := smtp.Further(len(all), func(left []int) ([]smtp.Reply, error) {
+		if _, err := l.Seek(0, io.SeekStart); err != nil {
+			return nil, err
+		}
+		env := l.env
+		env.Recipients = smtp.Some(all, left)
+		transactions++
+		return client.Send(ctx, &env, l, l.size)
+	})
 	if err == nil {
 		_ = client.Quit(ctx) // the message is safe already
 	}
-	return l.judge(replies, err)
+	var left []int
+	for i, r := range replies {
+		if !r.Positive() && !r.Permanent() {
+			left = append(left, i)
+		}
+	}
+	if transactions < 2 || len(left) == 0 {
+		return l.judge(replies, err)
+	}
+	rest := l.env
+	rest.Recipients = smtp.Some(all, left)
+	if _, err := l.Seek(0, io.SeekStart); err != nil {
+		return exit{exTempFail, err}
+	}
+	if kept := drop.Put(dir, &rest, l); kept != nil {
+		return exit{exTempFail, errors.Join(fmt.Errorf("%d of %d recipients have it, from %s on nobody: %w", len(all)-len(left), len(all), rest.Recipients[0].Address, kept), err)}
+	}
+	for _, i := range left {
+		replies[i] = smtp.Reply{}
+	}
+	return l.judge(replies, nil)
 }
 
 // judge makes the exit code of what was answered for each recipient.

@@ -36,7 +36,11 @@ func submitFar(ctx context.Context, o sendmailOptions, std stdio) error {
 	open := func() (io.ReadCloser, error) {
 		return io.NopCloser(io.NewSectionReader(outgoing, 0, outgoing.size)), nil
 	}
-	replies, err := sender.Send(ctx, &outgoing.env, open, outgoing.size)
+	replies, err := smtp.Further(len(outgoing.env.Recipients), func(left []int) ([]smtp.Reply, error) {
+		env := outgoing.env
+		env.Recipients = smtp.Some(env.Recipients, left)
+		return sender.Send(ctx, &env, open, outgoing.size)
+	})
 	if o.json {
 		if err := printJSON(std.out, farOutcome(outgoing, replies, err)); err != nil {
 			return err

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -264,9 +266,18 @@ type post struct {
 	body string
 	mail error
 	rcpt map[string]error
+
+	most   int      // recipients of one message; 0: as usual
+	ends   bool     // the server goes away behind the first message
+	locals []string // of the recipients of all messages
 }
 
-func (p *post) Mail(context.Context, *smtp.Session, *message.Envelope) error { return p.mail }
+func (p *post) Mail(context.Context, *smtp.Session, *message.Envelope) error {
+	if p.ends && len(p.locals) > 0 {
+		return smtp.Reply{Code: 421, Text: "going"}
+	}
+	return p.mail
+}
 
 func (p *post) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
 	return p.rcpt[to.Address.String()]
@@ -277,6 +288,9 @@ func (p *post) Accept(_ context.Context, env *message.Envelope, body io.Reader) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.env, p.body = *env, string(b)
+	for _, to := range env.Recipients {
+		p.locals = append(p.locals, to.Address.Local)
+	}
 	_, p.body, _ = strings.Cut(p.body, "\r\n\tby ") // the Received field of the server is not ours
 	for strings.HasPrefix(p.body, "\t") || !strings.Contains(p.body[:strings.IndexByte(p.body, '\n')], ":") || strings.HasPrefix(p.body, "post.example") {
 		_, p.body, _ = strings.Cut(p.body, "\r\n")
@@ -292,6 +306,7 @@ func (p *post) open(t *testing.T, cfg site.Config) {
 	}
 	server := &smtp.Server{
 		Hostname: "post.example", Protocol: smtp.Submission, Identify: func(net.Conn) string { return "local" },
+		Limits: smtp.Limits{Recipients: p.most}, Offer: smtp.Offer{Limits: true},
 		Policy: p, Accept: p, Log: slog.New(slog.DiscardHandler), Now: time.Now,
 	}
 	var sessions sync.WaitGroup
@@ -387,6 +402,49 @@ func TestSendmailRefused(t *testing.T) {
 	for args, code := range map[string]int{"-f a@b@c x@y.example": 64, "not@an@address": 65, "-t": 65, "-B 9BIT x@y.example": 64, "-N perhaps x@y.example": 64, "-f": 64} {
 		if r := bothy(t, "Subject: x\n\nx\n", append([]string{"sendmail"}, strings.Fields(args)...)...); r.code != code || r.err == "" {
 			t.Errorf("%s: %+v", args, r)
+		}
+	}
+}
+
+// TestSendmailMany: RFC 5321 §4.5.3.1.10: more recipients than the server takes at once go on in further transactions; where it goes away between
+// them the others are left on disk, and the program that sent need not send again.
+func TestSendmailMany(t *testing.T) {
+	var args, want []string
+	for i := range 250 {
+		args = append(args, fmt.Sprintf("r%d@b.example", i))
+		want = append(want, fmt.Sprintf("r%d", i))
+	}
+	for _, ends := range []bool{false, true} {
+		cfg := inSite(t)
+		if err := errors.Join(os.MkdirAll(cfg.Data, 0o711), drop.Make(cfg.DropFolder())); err != nil {
+			t.Fatal(err)
+		}
+		p := &post{most: 100, ends: ends}
+		p.open(t, cfg)
+		if r := bothy(t, "Subject: x\n\nto everybody\n", append([]string{"sendmail"}, args...)...); r != (result{}) {
+			t.Fatalf("%+v", r)
+		}
+		got := p.locals
+		left, err := filepath.Glob(filepath.Join(cfg.DropFolder(), "*"))
+		if err != nil || len(left) != map[bool]int{false: 0, true: 1}[ends] {
+			t.Fatalf("left on disk: %q, %v", left, err)
+		}
+		for _, file := range left {
+			content, err := os.ReadFile(file)
+			if err != nil || !strings.HasSuffix(string(content), "\r\n\r\nto everybody\r\n") {
+				t.Errorf("%q, %v", content, err)
+			}
+			var env message.Envelope
+			head, _, _ := strings.Cut(string(content), "\n")
+			if err := json.Unmarshal([]byte(head), &env); err != nil || len(got) != 100 {
+				t.Errorf("%d sent, %v", len(got), err)
+			}
+			for _, to := range env.Recipients {
+				got = append(got, to.Address.Local)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q", got)
 		}
 	}
 }
