@@ -50,7 +50,7 @@ func (s *Site) compose(cfg Config) (*composition, map[string]unit, error) {
 func (s *Site) composeServers(next *composition) {
 	cfg, log := next.cfg, s.env.Log
 	add := func(name, refuse string, askClient bool, serve func(context.Context, net.Conn) error) {
-		next.services[name] = server{serve: serve, refuse: refuse, tls: s.certs.server(askClient), limits: cfg.Connections, count: s.metrics, service: name}
+		next.services[name] = server{serve: serve, refuse: refuse, tls: s.certs.server(askClient), limits: cfg.Connections, open: &s.connections, count: s.metrics, service: name}
 	}
 	const smtpBusy = "421 4.7.0 too many connections, come back later\r\n" // RFC 5321 §3.8
 	accept := s.watched(s.spool)

@@ -54,6 +54,7 @@ type server struct {
 	refuse string      // the line that tells a peer above the limits to come later; CRLF included
 	tls    *tls.Config // for ports with tls set
 	limits ListenLimits
+	open   *connections // of all services; nil: nobody counts
 
 	count   *metrics.Metrics // nil: nobody counts
 	service string           // as it is counted
@@ -73,13 +74,6 @@ func (s *server) turnedAway() {
 	}
 }
 
-// ListenLimits bound the connections of one service.
-type ListenLimits struct {
-	Connections int           `doc:"Most connections of one service at once; more are told to come later." default:"20000" min:"1"`
-	PerPeer     int           `doc:"Most connections of one service from one address (IPv6: one /64) at once." default:"500" min:"1"`
-	Handshake   time.Duration `doc:"Wait for a TLS handshake on ports that begin with TLS." default:"30s" min:"1s"`
-}
-
 // acceptPause is the wait after a failed accept, when the process is out of file descriptors for example.
 const acceptPause = 100 * time.Millisecond
 
@@ -87,7 +81,7 @@ const acceptPause = 100 * time.Millisecond
 // and closes what is left when grace is over. lookup says who serves a connection now, and whether TLS comes first.
 func accept(ctx context.Context, ln net.Listener, lookup func() (srv server, tls bool), grace func() time.Duration, log *slog.Logger) error {
 	var sessions sync.WaitGroup
-	open := &connections{conns: map[net.Conn]bool{}, peers: map[netip.Prefix]int{}}
+	var open sockets
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	for {
@@ -104,14 +98,17 @@ func accept(ctx context.Context, ln net.Listener, lookup func() (srv server, tls
 			continue
 		}
 		srv, useTLS := lookup()
-		if !open.add(conn, srv.limits) {
+		leave, admitted := srv.open.enter(srv.service, conn.RemoteAddr(), srv.limits)
+		if !admitted {
 			srv.turnedAway()
-			refuse(conn, srv.refuse)
+			refuse(conn, srv.refuse, useTLS)
 			continue
 		}
 		closed := srv.connected()
+		open.add(conn)
 		sessions.Go(func() {
 			defer closed()
+			defer leave()
 			defer open.remove(conn)
 			defer conn.Close()
 			answer(ctx, conn, useTLS, srv, log)
@@ -140,64 +137,43 @@ func answer(ctx context.Context, conn net.Conn, useTLS bool, srv server, log *sl
 	}
 }
 
-// refuse says why in one line, without waiting for a slow peer, and closes.
-func refuse(conn net.Conn, line string) {
-	conn.SetWriteDeadline(time.Now().Add(time.Second))
-	conn.Write([]byte(line))
+// refuse says why in one line, without waiting for a slow peer, and closes. Who waits for TLS would take the line for an attack, and call back
+// much later than it should: for him the connection just ends.
+func refuse(conn net.Conn, line string, useTLS bool) {
+	if !useTLS {
+		conn.SetWriteDeadline(time.Now().Add(time.Second))
+		conn.Write([]byte(line))
+	}
 	conn.Close()
 }
 
-// connections counts what is open, by peer.
-type connections struct {
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	peers map[netip.Prefix]int
+// sockets are the connections of one port.
+type sockets struct {
+	mu   sync.Mutex
+	open map[net.Conn]bool
 }
 
-func (o *connections) add(conn net.Conn, l ListenLimits) bool {
-	peer := peerPrefix(conn.RemoteAddr())
+func (o *sockets) add(conn net.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.conns) >= l.Connections || o.peers[peer] >= l.PerPeer {
-		return false
+	if o.open == nil {
+		o.open = map[net.Conn]bool{}
 	}
-	o.conns[conn] = true
-	o.peers[peer]++
-	return true
+	o.open[conn] = true
 }
 
-func (o *connections) remove(conn net.Conn) {
-	peer := peerPrefix(conn.RemoteAddr())
+func (o *sockets) remove(conn net.Conn) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	delete(o.conns, conn)
-	if o.peers[peer]--; o.peers[peer] <= 0 {
-		delete(o.peers, peer)
-	}
+	delete(o.open, conn)
 }
 
-func (o *connections) closeAll() {
+func (o *sockets) closeAll() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for conn := range o.conns {
+	for conn := range o.open {
 		conn.Close()
 	}
-}
-
-// peerPrefix is what counts as one peer: an IPv4 address or an IPv6 /64, which is one host's to fill. The zero Prefix stands for
-// local sockets.
-func peerPrefix(a net.Addr) netip.Prefix {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	ip := tcp.AddrPort().Addr().Unmap()
-	bits := 32
-	if ip.Is6() {
-		bits = 64
-	}
-	prefix, _ := ip.Prefix(bits)
-	return prefix
 }
 
 // listenUnit is one open port, given as its place. It stays open over every reload that listens there, for whichever service.

@@ -28,6 +28,7 @@ func greeter(limits ListenLimits) server {
 		},
 		refuse: "421 4.7.0 too many connections\r\n",
 		limits: limits,
+		open:   new(connections),
 	}
 }
 

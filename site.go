@@ -64,6 +64,7 @@ type Site struct {
 	readers     submission.Readers // by POP3, lately
 	notices     *dsn.Composer
 	sessions    odmr.Sessions // of customers, over reloads
+	connections connections
 	dhcp        addressing
 	starter     odmr.Starter
 	known       odmr.Known // recipients of customers
@@ -235,6 +236,7 @@ func (s *Site) apply(cfg Config) error {
 	if err != nil {
 		return err
 	}
+	s.makeRoom(cfg.Connections)
 	old := s.current.Swap(next) // before the ports open: their first connection asks for it
 	before := s.certs.current.Swap(next.certificate)
 	if err := s.keeper.converge(units); err != nil {

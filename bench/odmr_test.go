@@ -19,15 +19,10 @@ import (
 	"math/big"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -205,79 +200,6 @@ func BenchmarkODMRPush(b *testing.B) {
 
 func rtts(d time.Duration) float64 { return float64(d) / float64(2*thinDelay) }
 
-// BenchmarkODMRMemory counts what sessions at rest take of the provider's process: up to 20,000 plain ones, and as many with TLS. The
-// customers are another process, this program again. Where the file descriptors of one process are fewer, so are the sessions.
-func BenchmarkODMRMemory(b *testing.B) {
-	sessions := min(20_000, files(b)-500)
-	fmt.Printf("\n%-34s %9s %12s %12s %12s %12s\n", "lingering sessions, each", "sessions", "heap+stack", "resident", "CPU idle", "opened in s")
-	for _, secure := range []bool{false, true} {
-		h, name := newHolder(b), "plain"
-		if secure {
-			name = "TLS"
-			h.secure(b)
-		}
-		for i := range sessions {
-			h.customers[fmt.Sprint("c", i)] = directory.Customer{Account: fmt.Sprint("c", i), Domains: []string{fmt.Sprintf("c%d.example", i)}, Linger: time.Hour}
-		}
-		debug.FreeOSMemory()
-		before, resident := memory(), rss(b)
-		began := time.Now()
-		crowd := exec.Command(os.Args[0], "-test.run", "^TestCrowd$")
-		crowd.Env = append(os.Environ(), fmt.Sprintf("BOTHY_CROWD=%s %d %v", h.addr, sessions, secure))
-		crowd.Stderr = os.Stderr
-		if err := crowd.Start(); err != nil {
-			b.Fatal(err)
-		}
-		h.lingering(b, sessions)
-		took := time.Since(began)
-		time.Sleep(2 * time.Second) // the last of them get rid of their buffers
-		debug.FreeOSMemory()
-		heap, grown := memory()-before, rss(b)-resident
-		cpu := cpuTime(b)
-		const watched = 20 * time.Second
-		time.Sleep(watched)
-		cpu = cpuTime(b) - cpu
-		fmt.Printf("%-34s %9d %8.1f KiB %8.1f KiB %11.2f%% %12.1f\n", name, sessions, float64(heap)/float64(sessions)/1024, float64(grown)/float64(sessions)/1024, 100*cpu.Seconds()/watched.Seconds(), took.Seconds())
-		b.ReportMetric(float64(grown)/float64(sessions)/1024, "KiB/"+name)
-		_ = crowd.Process.Kill()
-		_ = crowd.Wait() // it was killed
-		h.wait()
-	}
-}
-
-// files is how many files this process may have open, as many as it can get.
-func files(b *testing.B) int {
-	b.Helper()
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		b.Fatal(err)
-	}
-	more := syscall.Rlimit{Cur: max(limit.Max, 21_000), Max: max(limit.Max, 21_000)} // root may
-	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &more) == nil {
-		return int(more.Cur)
-	}
-	return int(limit.Cur)
-}
-
-// TestCrowd is the customers of BenchmarkODMRMemory, in a process of their own.
-func TestCrowd(t *testing.T) {
-	addr, sessions, secure := "", 0, false
-	if n, _ := fmt.Sscan(os.Getenv("BOTHY_CROWD"), &addr, &sessions, &secure); n != 3 {
-		t.Skip("not asked for")
-	}
-	conns := make([]net.Conn, sessions)
-	var opening sync.WaitGroup
-	for w := range 16 {
-		opening.Go(func() {
-			for i := w; i < sessions; i += 16 {
-				conns[i] = callSilent(t, addr, fmt.Sprint("c", i), secure)
-			}
-		})
-	}
-	opening.Wait()
-	select {} // until it is killed
-}
-
 // BenchmarkODMRAnswer asks for mail where there is none, among a million messages of others.
 func BenchmarkODMRAnswer(b *testing.B) {
 	fmt.Printf("\n%-34s %12s %12s %12s\n", "453, messages of others", "p50", "p99", "max")
@@ -286,7 +208,7 @@ func BenchmarkODMRAnswer(b *testing.B) {
 		h := newHolder(b)
 		h.customers["clinic"] = directory.Customer{Account: "clinic", Domains: []string{"clinic.example"}}
 		h.fill(b, others, func(i int) string { return fmt.Sprintf("a@other%d.example", i%100_000) })
-		conn, lines := login(b, h.addr, "clinic", false)
+		conn, lines := login(b, h.addr, "clinic")
 		var took []time.Duration
 		for range asks {
 			began := time.Now()
@@ -307,7 +229,7 @@ func BenchmarkODMRFirst(b *testing.B) {
 	h.fill(b, 100_000, func(i int) string { return fmt.Sprintf("nurse%d@clinic.example", i%1000) })
 	var took []time.Duration
 	for range 20 {
-		conn, lines := login(b, h.addr, "clinic", false)
+		conn, lines := login(b, h.addr, "clinic")
 		began := time.Now()
 		expect(b, conn, lines, "ATRN", "250")
 		expect(b, conn, lines, "220 clinic.example", "EHLO ")
@@ -344,7 +266,6 @@ type holder struct {
 	customers customers
 	addr      string
 	wrote     func([]byte) // hears of each write to a customer
-	tls       *tls.Config  // nil: plain
 	serving   sync.WaitGroup
 }
 
@@ -377,27 +298,10 @@ func newHolder(b *testing.B) *holder {
 			if h.wrote != nil {
 				conn = wiretap{conn, h.wrote}
 			}
-			if h.tls != nil {
-				conn = tls.Server(conn, h.tls)
-			}
 			h.serving.Go(func() { _ = h.provider.Serve(context.Background(), conn) })
 		}
 	}()
 	return h
-}
-
-// secure makes the port one that begins with TLS.
-func (h *holder) secure(b *testing.B) {
-	b.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, &key.PublicKey, key)
-	if err != nil {
-		b.Fatal(err)
-	}
-	h.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
 // wait waits for the end of all sessions.
@@ -547,14 +451,11 @@ func call(b *testing.B, c *odmr.Customer) {
 }
 
 // login opens a session up to ATRN.
-func login(b testing.TB, addr, account string, secure bool) (net.Conn, *bufio.Reader) {
+func login(b testing.TB, addr, account string) (net.Conn, *bufio.Reader) {
 	b.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		b.Fatal(err)
-	}
-	if secure {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
 	}
 	lines := bufio.NewReaderSize(conn, 512)
 	expect(b, conn, lines, "", "220")
@@ -595,22 +496,10 @@ func expect(b testing.TB, conn net.Conn, lines *bufio.Reader, line, code string)
 	}
 }
 
-// callSilent opens a session that lingers, and leaves it alone.
-func callSilent(b testing.TB, addr, account string, secure bool) net.Conn {
-	b.Helper()
-	conn, lines := login(b, addr, account, secure)
-	expect(b, conn, lines, "ATRN", "250")
-	expect(b, conn, lines, "220 clinic.example", "EHLO ")
-	if _, err := io.WriteString(conn, "250 clinic.example\r\n"); err != nil {
-		b.Fatal(err)
-	}
-	return conn
-}
-
 // callPlain takes mail as a server of 1982 does, one command at a time.
 func callPlain(b *testing.B, addr string) {
 	b.Helper()
-	conn, lines := login(b, addr, "clinic", false)
+	conn, lines := login(b, addr, "clinic")
 	defer conn.Close()
 	expect(b, conn, lines, "ATRN", "250")
 	say := func(reply string) {
@@ -637,36 +526,6 @@ func callPlain(b *testing.B, addr string) {
 			say("250 ok")
 		}
 	}
-}
-
-func memory() int64 {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapInuse + m.StackInuse)
-}
-
-// rss is the memory of the process, in octets.
-func rss(b *testing.B) int64 {
-	b.Helper()
-	fields := strings.Fields(read(b, "/proc/self/statm"))
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return pages * int64(os.Getpagesize())
-}
-
-// cpuTime is what the process has used, in ticks of 10 ms.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	stat := read(b, "/proc/self/stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')'):])
-	user, err1 := strconv.ParseInt(fields[12], 10, 64)
-	system, err2 := strconv.ParseInt(fields[13], 10, 64)
-	if err := cmp.Or(err1, err2); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(user+system) * 10 * time.Millisecond
 }
 
 func read(b *testing.B, file string) string {

@@ -46,6 +46,9 @@ func (c *confCheckCmd) Run(g *globals, std stdio) error {
 	if todo := unwritten(file, &cfg); len(todo) > 0 {
 		return todo
 	}
+	if err := cfg.CheckFileLimit(); err != nil {
+		fmt.Fprintln(std.err, "warning: started from here:", err)
+	}
 	_, err = fmt.Fprintf(std.out, "%s: good\n", file)
 	return err
 }
