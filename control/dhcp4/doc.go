@@ -16,9 +16,9 @@
 // Plane: control. The path of one packet: listen_linux.go reads it from port 67 and knows the interface, serve.go has it parsed (wire.go,
 // wire_option.go) and asks the machine. machine.go finds out who asks from which link, machine_request.go takes the message types one by one,
 // machine_address.go chooses an address (RFC 2131 §4.3.1) and a time, machine_reply.go writes the reply and its destination (§4.1). A binding is
-// appended to lib/wal by control/lease at that moment; serve.go hands the reply to a goroutine that waits for the disk and then sends, so that reading never
-// waits and all who wait share one sync. Before a new address is offered, probe.go asks whether somebody uses it. What is not answered is counted and
-// logged with a Why.
+// appended to lib/wal by control/lease at that moment; serve.go reads what there is, answers at once what is not bound, and then waits for the disk before
+// it sends the rest: all of a batch share one sync. Before a new address is offered, probe.go asks whether somebody uses it. What is not answered is counted
+// and logged with a Why.
 //
 // The relay agent is relay.go (decisions) and relay_serve.go. The client is client.go (the machine of RFC 2131 §4.4: Tick, Receive, Checked),
 // client_serve.go (which gives the host its address and routes, and keeps the binding for the next start) and dial_linux.go; client_ask.go asks once, without
@@ -33,6 +33,6 @@
 //
 // # What bounds what
 //
-// Offers are bounded by the addresses, probes and waiting replies by constants in serve.go, quarantined addresses by maxDeclines a client, packets of one
+// Offers are bounded by the addresses, probes by a constant in serve.go, replies that wait by maxBatch in listen_linux.go, quarantined addresses by maxDeclines a client, packets of one
 // port by Config.PortRate, log lines by whysASecond. When no address is free a client is met with silence, and the operator hears of it once a minute.
 package dhcp4

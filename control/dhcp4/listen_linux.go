@@ -13,31 +13,39 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
 )
 
 const (
 	receiveBuffer = 4 << 20 // octets the kernel keeps while we are busy; it may allow less
 	linksLast     = 2 * time.Second
-	pktinfoSize   = 12 // struct in_pktinfo
+	pktinfoSize   = 12  // struct in_pktinfo
+	maxBatch      = 128 // packets that are read at once
 )
 
 // sockets are port 67 and a way past ARP.
 type sockets struct {
-	udp    *net.UDPConn
-	packet int // AF_PACKET; it receives nothing
-	names  []string
-	oob    []byte
+	udp      *net.UDPConn
+	batches  *ipv4.PacketConn // it, to read many packets at once
+	messages []ipv4.Message   // the memory of a batch
+	received []Received       // and what it is made of
+	packet   int              // AF_PACKET; it receives nothing
+	names    []string
+
+	read time.Time // when links and own were looked up
 
 	mu    sync.Mutex
 	links map[int]*Link // the interfaces that are served, by index
 	own   map[netip.Addr]bool
-	read  time.Time // when links and own were looked up
 }
 
 // Listen opens port 67 for the named interfaces; packets on others are ignored. Without names, as a relay agent needs it, it is for all. It needs CAP_NET_BIND_SERVICE and CAP_NET_RAW.
 func Listen(interfaces []string) (Wire, error) {
-	s := &sockets{names: interfaces, packet: -1, oob: make([]byte, 128)}
+	s := &sockets{names: interfaces, packet: -1, messages: make([]ipv4.Message, maxBatch), received: make([]Received, 0, maxBatch)}
+	for i := range s.messages {
+		s.messages[i].Buffers, s.messages[i].OOB = [][]byte{make([]byte, MaxSize+1)}, make([]byte, 128) // one octet more tells what is too long
+	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		return cmp.Or(raw.Control(func(fd uintptr) {
@@ -54,7 +62,7 @@ func Listen(interfaces []string) (Wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dhcp4: %w", err)
 	}
-	s.udp = conn.(*net.UDPConn)
+	s.udp, s.batches = conn.(*net.UDPConn), ipv4.NewPacketConn(conn)
 	if err := s.udp.SetReadBuffer(receiveBuffer); err != nil {
 		s.udp.Close()
 		return nil, fmt.Errorf("dhcp4: %w", err)
@@ -81,26 +89,40 @@ func (s *sockets) Close() error {
 	return s.udp.Close()
 }
 
-// Receive reads the next packet of an interface that is served.
-func (s *sockets) Receive(b []byte) (int, Arrival, error) {
+// Receive reads the packets of interfaces that are served.
+func (s *sockets) Receive() ([]Received, error) {
 	for {
-		n, oobn, _, from, err := s.udp.ReadMsgUDPAddrPort(b, s.oob)
+		n, err := s.batches.ReadBatch(s.messages, 0)
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return 0, Arrival{}, err
-			}
 			continue // an ICMP error about what was sent before
 		}
-		index, to, ok := pktinfo(s.oob[:oobn])
-		if !ok {
+		if s.sort(s.messages[:n]); len(s.received) > 0 {
+			return s.received, nil
+		}
+	}
+}
+
+// sort makes s.received of what was read.
+func (s *sockets) sort(all []ipv4.Message) {
+	s.refresh()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.received = s.received[:0]
+	own := s.isOwn
+	for i := range all {
+		m := &all[i]
+		index, to, ok := pktinfo(m.OOB[:m.NN])
+		link := s.links[index]
+		if !ok || link == nil {
 			continue
 		}
-		link := s.link(index)
-		if link == nil {
-			continue
-		}
-		relayed := n >= fixedSize && given(addr4(b[24:]))
-		return n, Arrival{Link: link, Direct: s.isOwn(to) && !relayed, Source: from.Addr().Unmap(), Own: s.isOwn}, nil
+		raw := m.Buffers[0][:m.N]
+		relayed := len(raw) >= fixedSize && given(addr4(raw[24:]))
+		from := m.Addr.(*net.UDPAddr).AddrPort().Addr().Unmap()
+		s.received = append(s.received, Received{raw, Arrival{Link: link, Direct: s.own[to] && !relayed, Source: from, Own: own}})
 	}
 }
 
@@ -118,23 +140,20 @@ func pktinfo(oob []byte) (index int, to netip.Addr, ok bool) {
 	return int(binary.NativeEndian.Uint32(data)), addr4(data[8:]), true
 }
 
-// link returns an interface that is served; nil for others.
-func (s *sockets) link(index int) *Link {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.read) > linksLast {
-		s.look(now) // what is known stays when this fails
-	}
-	return s.links[index]
-}
-
 func (s *sockets) isOwn(a netip.Addr) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.own[a]
 }
 
-// look finds out which interfaces there are and which addresses they have. The caller holds mu, but for the first time.
+// refresh looks at the interfaces when that was long ago.
+func (s *sockets) refresh() {
+	if now := time.Now(); now.Sub(s.read) > linksLast {
+		s.look(now) // what is known stays when this fails
+	}
+}
+
+// look finds out which interfaces there are and which addresses they have.
 func (s *sockets) look(now time.Time) error {
 	all, err := net.Interfaces()
 	if err != nil {
@@ -158,6 +177,8 @@ func (s *sockets) look(now time.Time) error {
 			links[i.Index] = link
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.links, s.own, s.read = links, own, now
 	return nil
 }

@@ -31,7 +31,6 @@ const (
 	WhyProbing      Why = "its address is just being probed"
 	WhyRate         Why = "too many packets come from that port"
 	WhyStore        Why = "the lease cannot be stored"
-	WhyBusy         Why = "too many replies wait for the disk"
 )
 
 // Link is where a packet arrived.

@@ -52,28 +52,34 @@ func (r *Relay) Run(ctx context.Context, w Wire) error {
 			w.Close()
 		}
 	}()
-	raw := make([]byte, MaxSize+1) // one more tells what is too long
 	var p Packet
 	for {
-		n, a, err := w.Receive(raw)
+		batch, err := w.Receive()
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("dhcp4: relay agent: %w", err)
 		}
-		a.Packet = &p
-		if err := p.Parse(raw[:n]); err != nil || n > MaxSize {
-			r.dropped(&a, WhyMalformed)
-			continue
+		for i := range batch {
+			batch[i].Packet = &p
+			r.handle(w, &batch[i].Arrival, batch[i].Raw)
 		}
-		b, to, why := r.relay.pass(&a, raw[:n])
-		if why != "" {
-			r.dropped(&a, why)
-			continue
-		}
-		r.send(w, &a, b, to)
 	}
+}
+
+// handle passes one message on.
+func (r *Relay) handle(w Wire, a *Arrival, raw []byte) {
+	if err := a.Packet.Parse(raw); err != nil || len(raw) > MaxSize {
+		r.dropped(a, WhyMalformed)
+		return
+	}
+	b, to, why := r.relay.pass(a, raw)
+	if why != "" {
+		r.dropped(a, why)
+		return
+	}
+	r.send(w, a, b, to)
 }
 
 func (r *Relay) send(w Wire, a *Arrival, b []byte, to []Destination) {

@@ -16,12 +16,18 @@ import (
 
 // Wire is where packets come from and go to. Listen opens the machine's own.
 type Wire interface {
-	// Receive reads one packet into b; it blocks. It is called by one goroutine.
-	Receive(b []byte) (n int, from Arrival, err error)
+	// Receive waits for a packet and returns those that are there, valid until the next call. It is called by one goroutine.
+	Receive() ([]Received, error)
 	// Send sends a reply. It may be called by many goroutines.
 	Send(b []byte, to Destination) error
 	// Close ends Receive.
 	Close() error
+}
+
+// Received is a packet, not yet parsed, and how it came.
+type Received struct {
+	Raw []byte // of a packet longer than MaxSize its beginning, one octet more than that
+	Arrival
 }
 
 // Options of a Server.
@@ -35,20 +41,17 @@ type Options struct {
 
 // The bounds of what waits inside.
 const (
-	maxSending  = 4096 // replies that wait for the disk
-	maxProbes   = 64   // at one time; what is more is offered without
-	probeRounds = 3    // addresses found in use before a DHCPDISCOVER is left unanswered
-	whysASecond = 20   // log lines about packets that are not answered
+	maxProbes   = 64 // at one time; what is more is offered without
+	probeRounds = 3  // addresses found in use before a DHCPDISCOVER is left unanswered
+	whysASecond = 20 // log lines about packets that are not answered
 	alarmEvery  = time.Minute
 )
 
 // Server is the DHCPv4 service. Run it once.
 type Server struct {
-	o       Options
-	sending chan sending
-	buffers chan []byte   // free ones
-	probes  chan struct{} // one for each that runs
-	work    sync.WaitGroup
+	o      Options
+	probes chan struct{} // one for each that runs
+	work   sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	machine *machine
@@ -67,7 +70,7 @@ type Stats struct {
 	Offers     int    // that wait for their clients now
 }
 
-// sending is a reply that waits for the disk; without b nothing is sent, and only the disk is waited for.
+// sending is a reply on its way; without octets in b nothing is sent, and only the disk is waited for.
 type sending struct {
 	b      []byte
 	to     Destination
@@ -90,8 +93,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	return &Server{
-		o: o, machine: newMachine(p, o.Leases, o.Mail),
-		sending: make(chan sending, maxSending), buffers: make(chan []byte, maxSending), probes: make(chan struct{}, maxProbes),
+		o: o, machine: newMachine(p, o.Leases, o.Mail), probes: make(chan struct{}, maxProbes),
 		stats: Stats{Received: map[MessageType]uint64{}, Sent: map[MessageType]uint64{}, Unanswered: map[Why]uint64{}},
 	}, nil
 }
@@ -128,17 +130,8 @@ func (s *Server) Stats() Stats {
 func (s *Server) Run(ctx context.Context, w Wire) error {
 	defer s.machine.stop()
 	stop := context.AfterFunc(ctx, func() { w.Close() })
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		for out := range s.sending {
-			s.deliver(w, out)
-		}
-	}()
 	err := s.receive(ctx, w)
 	s.work.Wait()
-	close(s.sending)
-	<-sent
 	if stop() {
 		w.Close()
 	}
@@ -148,28 +141,41 @@ func (s *Server) Run(ctx context.Context, w Wire) error {
 	return fmt.Errorf("dhcp4: %w", err)
 }
 
-// receive handles packet after packet. It never waits for the disk.
+// receive handles batch after batch of packets. What need not wait for the disk is answered at once; the others wait together, so that one sync is for
+// all of them, and what arrives meanwhile is the next batch: the more there is to do, the fewer syncs.
 func (s *Server) receive(ctx context.Context, w Wire) error {
-	b := make([]byte, MaxSize+1) // one more tells what is too long
 	var p Packet
+	var waiting []sending // its elements keep their memory
 	for {
-		n, from, err := w.Receive(b)
+		batch, err := w.Receive()
 		if err != nil {
 			return err
 		}
-		from.Packet = &p
-		if err := p.Parse(b[:n]); err != nil || n > MaxSize {
-			s.mu.Lock()
-			s.unanswered(&from, WhyMalformed, err)
-			s.mu.Unlock()
-			continue
+		n := 0
+		for i := range batch {
+			a, raw := &batch[i].Arrival, batch[i].Raw
+			a.Packet = &p
+			if err := p.Parse(raw); err != nil || len(raw) > MaxSize {
+				s.mu.Lock()
+				s.unanswered(a, WhyMalformed, err)
+				s.mu.Unlock()
+				continue
+			}
+			if n == len(waiting) {
+				waiting = append(waiting, sending{})
+			}
+			if s.handle(ctx, w, a, raw, &waiting[n]) {
+				n++
+			}
 		}
-		s.handle(ctx, w, &from, b[:n])
+		for i := range waiting[:n] {
+			s.deliver(w, &waiting[i])
+		}
 	}
 }
 
-// handle decides about one packet and passes on what follows.
-func (s *Server) handle(ctx context.Context, w Wire, a *Arrival, raw []byte) {
+// handle decides about one packet. It answers what can be answered at once, and reports whether todo is a reply that waits for the disk.
+func (s *Server) handle(ctx context.Context, w Wire, a *Arrival, raw []byte, todo *sending) (waits bool) {
 	s.mu.Lock()
 	s.stats.Received[a.Packet.Type()]++
 	out := s.machine.decide(s.o.Leases.Now(), a, netip.Addr{})
@@ -178,57 +184,42 @@ func (s *Server) handle(ctx context.Context, w Wire, a *Arrival, raw []byte) {
 		case s.probes <- struct{}{}:
 			s.mu.Unlock()
 			s.startProbe(ctx, w, *a, slices.Clone(raw), out.Probe)
-			return
+			return false
 		default: // RFC 2131 §3.1: should, not must
 			out = s.machine.decide(s.o.Leases.Now(), a, out.Probe)
 		}
 	}
-	now, later := s.finish(a, out)
+	ok := s.finish(a, out, todo)
 	s.mu.Unlock()
-	s.pass(w, now, later)
+	if ok && todo.commit == (lease.Pending{}) {
+		s.deliver(w, todo)
+		return false
+	}
+	return ok
 }
 
-// finish turns an outcome into what is sent now or when the disk has it. The caller holds mu.
-func (s *Server) finish(a *Arrival, out Outcome) (now, later *sending) {
+// finish turns an outcome into what is sent when the disk has it, in todo's memory; false when there is nothing. The caller holds mu.
+func (s *Server) finish(a *Arrival, out Outcome, todo *sending) bool {
 	if out.Why != "" {
 		s.unanswered(a, out.Why, nil)
-		return nil, nil
+		return false
 	}
-	todo := &sending{to: out.To, commit: out.Commit, note: out.Note, lease: out.Lease}
-	if out.Reply != nil {
-		todo.kind = out.Reply.Type()
-		var omitted int
-		todo.b, omitted = out.Reply.AppendTo(s.buffer(), out.Limit, todo.kind != Nak && todo.kind != 0) // table 3: not in a DHCPNAK
-		s.stats.Sent[todo.kind]++
-		if omitted > 0 {
-			s.o.Log.Debug("options left out, for the client takes no longer packet", "client", lease.ID(a.Packet.Hardware()).String(), "options", omitted)
-		}
+	*todo = sending{b: todo.b[:0], to: out.To, commit: out.Commit, note: out.Note, lease: out.Lease}
+	if out.Reply == nil {
+		return true
 	}
-	if out.Commit == (lease.Pending{}) {
-		return todo, nil
+	todo.kind = out.Reply.Type()
+	var omitted int
+	todo.b, omitted = out.Reply.AppendTo(todo.b, out.Limit, todo.kind != Nak && todo.kind != 0) // table 3: not in a DHCPNAK
+	s.stats.Sent[todo.kind]++
+	if omitted > 0 {
+		s.o.Log.Debug("options left out, for the client takes no longer packet", "client", lease.ID(a.Packet.Hardware()).String(), "options", omitted)
 	}
-	return nil, todo
-}
-
-// pass sends what can be sent at once, and hands on what must wait for the disk.
-func (s *Server) pass(w Wire, now, later *sending) {
-	if now != nil {
-		s.deliver(w, *now)
-	}
-	if later == nil {
-		return
-	}
-	select {
-	case s.sending <- *later:
-	default:
-		s.mu.Lock()
-		s.stats.Unanswered[WhyBusy]++
-		s.mu.Unlock()
-	}
+	return true
 }
 
 // deliver waits for the disk and sends.
-func (s *Server) deliver(w Wire, out sending) {
+func (s *Server) deliver(w Wire, out *sending) {
 	if err := out.commit.Wait(); err != nil { // RFC 2131 §3.1 (4): then there is no binding, and nothing to acknowledge
 		s.o.Log.Error("lease not stored", "error", err)
 		s.mu.Lock()
@@ -236,39 +227,35 @@ func (s *Server) deliver(w Wire, out sending) {
 		s.mu.Unlock()
 		return
 	}
-	if out.lease.Prefix.IsValid() {
-		level := slog.LevelInfo
-		if out.note == "declined" {
-			level = slog.LevelWarn // RFC 2131 §4.3.3: the operator should know
+	if len(out.b) > 0 {
+		err := w.Send(out.b, out.to)
+		if err != nil && out.to.Hardware { // RFC 2131 §4.1: if unicasting is not possible
+			out.to.Hardware, out.to.AddrPort = false, netip.AddrPortFrom(limited, ClientPort)
+			err = w.Send(out.b, out.to)
 		}
-		s.o.Log.Log(context.Background(), level, "lease "+out.note, "address", out.lease.Prefix.Addr(), "client", out.lease.Client.String(), "name", out.lease.Hostname)
-	} else {
-		s.o.Log.Debug("reply", "to", out.to.AddrPort, "note", out.note)
+		if err != nil {
+			s.o.Log.Warn("reply not sent", "to", out.to.AddrPort, "error", err)
+		}
 	}
-	if out.b == nil {
-		return
-	}
-	err := w.Send(out.b, out.to)
-	if err != nil && out.to.Hardware { // RFC 2131 §4.1: if unicasting is not possible
-		out.to.Hardware, out.to.AddrPort = false, netip.AddrPortFrom(limited, ClientPort)
-		err = w.Send(out.b, out.to)
-	}
-	if err != nil {
-		s.o.Log.Warn("reply not sent", "to", out.to.AddrPort, "error", err)
-	}
-	select {
-	case s.buffers <- out.b[:0]:
-	default:
-	}
+	s.report(out)
 }
 
-// buffer returns memory for a reply.
-func (s *Server) buffer() []byte {
-	select {
-	case b := <-s.buffers:
-		return b
-	default:
-		return make([]byte, 0, MaxSize)
+// report logs what was decided.
+func (s *Server) report(out *sending) {
+	ctx, level := context.Background(), slog.LevelDebug
+	switch {
+	case out.note == "declined":
+		level = slog.LevelWarn // RFC 2131 §4.3.3: the operator should know
+	case out.lease.Prefix.IsValid():
+		level = slog.LevelInfo
+	}
+	if !s.o.Log.Enabled(ctx, level) {
+		return // before anything is put together
+	}
+	if out.lease.Prefix.IsValid() {
+		s.o.Log.Log(ctx, level, "lease "+out.note, "address", out.lease.Prefix.Addr(), "client", out.lease.Client, "name", out.lease.Hostname)
+	} else {
+		s.o.Log.Log(ctx, level, "reply", "to", out.to.AddrPort, "note", out.note)
 	}
 }
 
@@ -300,9 +287,12 @@ func (s *Server) startProbe(ctx context.Context, w Wire, a Arrival, raw []byte, 
 				s.machine.forget(out.Probe)
 				out = Outcome{Why: WhyNoAddress}
 			}
-			first, later := s.finish(&a, out)
+			var todo sending
+			ok := s.finish(&a, out, &todo)
 			s.mu.Unlock()
-			s.pass(w, first, later)
+			if ok {
+				s.deliver(w, &todo)
+			}
 			return
 		}
 	})

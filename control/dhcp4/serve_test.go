@@ -38,12 +38,12 @@ func newCable() *cable {
 
 var eth1 = &Link{Name: "eth1", Index: 2, Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}}
 
-func (c *cable) Receive(b []byte) (int, Arrival, error) {
+func (c *cable) Receive() ([]Received, error) {
 	select {
 	case p := <-c.in:
-		return copy(b, p), Arrival{Link: eth1, Own: func(a netip.Addr) bool { return a == eth1.Addrs[0].Addr() }}, nil
+		return []Received{{p, Arrival{Link: eth1, Own: func(a netip.Addr) bool { return a == eth1.Addrs[0].Addr() }}}}, nil
 	case <-c.ended:
-		return 0, Arrival{}, net.ErrClosed
+		return nil, net.ErrClosed
 	}
 }
 

@@ -10,8 +10,8 @@
 // Plane: control. The path of one message: listen_linux.go reads it from port 547 and knows the interface, machine.go takes off what
 // relay agents put around it, finds out who asks from which link and takes the message types one by one, machine_assign.go chooses
 // addresses and prefixes, machine_reply.go writes the rest of the reply. A binding is appended to lib/wal by control/lease at that moment;
-// serve.go hands the reply to a goroutine that waits for the disk and then sends, so that reading never waits and all who wait share one
-// sync. What is not answered is counted and logged with a Why.
+// serve.go reads what there is, answers at once what is not bound, and then waits for the disk before it sends the rest: all of a batch share
+// one sync. What is not answered is counted and logged with a Why.
 // After a new configuration wake.go says who is told so (Reconfigure), and machine_reconfigure.go what.
 //
 // The client is client.go, which decides what is sent and when, and client_receive.go, which takes what comes; neither does any I/O.

@@ -25,12 +25,15 @@ var (
 const (
 	receiveBuffer = 4 << 20 // octets the kernel keeps while we are busy; it may allow less
 	linksLast     = 2 * time.Second
+	maxBatch      = 128 // datagrams that are read at once
 )
 
 // sockets are port 547.
 type sockets struct {
-	conn  *ipv6.PacketConn
-	names []string
+	conn     *ipv6.PacketConn
+	messages []ipv6.Message // the memory of a batch
+	arrived  []Arrival      // and what it is made of
+	names    []string
 
 	mu    sync.Mutex
 	links map[int]*Link // the interfaces that are served, by index
@@ -53,7 +56,10 @@ func Listen(interfaces []string) (Wire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dhcp6: %w", err)
 	}
-	s := &sockets{conn: ipv6.NewPacketConn(udp), names: interfaces}
+	s := &sockets{conn: ipv6.NewPacketConn(udp), messages: make([]ipv6.Message, maxBatch), arrived: make([]Arrival, 0, maxBatch), names: interfaces}
+	for i := range s.messages {
+		s.messages[i].Buffers, s.messages[i].OOB = [][]byte{make([]byte, MaxSize)}, make([]byte, 128)
+	}
 	err = errors.Join(udp.(*net.UDPConn).SetReadBuffer(receiveBuffer), s.conn.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true), s.look(time.Now()))
 	for _, name := range interfaces {
 		i, nerr := net.InterfaceByName(name)
@@ -75,24 +81,32 @@ func Listen(interfaces []string) (Wire, error) {
 // Close ends Receive.
 func (s *sockets) Close() error { return s.conn.Close() }
 
-// Receive reads the next datagram of an interface that is served.
-func (s *sockets) Receive(b []byte) (Arrival, error) {
+// Receive reads the datagrams of interfaces that are served.
+func (s *sockets) Receive() ([]Arrival, error) {
 	for {
-		n, info, from, err := s.conn.ReadFrom(b)
+		n, err := s.conn.ReadBatch(s.messages, 0)
+		if errors.Is(err, net.ErrClosed) {
+			return nil, err
+		}
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return Arrival{}, err
-			}
 			continue // an ICMP error about what was sent before
 		}
-		link := (*Link)(nil)
-		if info != nil {
-			link = s.link(info.IfIndex)
+		s.arrived = s.arrived[:0]
+		for i := range s.messages[:n] {
+			m := &s.messages[i]
+			var info ipv6.ControlMessage
+			if info.Parse(m.OOB[:m.NN]) != nil {
+				continue
+			}
+			if link := s.link(info.IfIndex); link != nil {
+				s.arrived = append(s.arrived, Arrival{
+					Datagram: m.Buffers[0][:m.N], Link: link, Source: m.Addr.(*net.UDPAddr).AddrPort(), Multicast: info.Dst.IsMulticast(),
+				})
+			}
 		}
-		if link == nil {
-			continue
+		if len(s.arrived) > 0 {
+			return s.arrived, nil
 		}
-		return Arrival{Datagram: b[:n], Link: link, Source: from.(*net.UDPAddr).AddrPort(), Multicast: info.Dst.IsMulticast()}, nil
 	}
 }
 

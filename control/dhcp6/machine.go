@@ -30,7 +30,6 @@ const (
 	WhyRate        Why = "too many messages come from that port"
 	WhyMany        Why = "it has too many identity associations"
 	WhyStore       Why = "the lease cannot be stored"
-	WhyBusy        Why = "too many replies wait for the disk"
 )
 
 // Link is where a message arrived.

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,8 +23,8 @@ const (
 
 // Wire is where datagrams come from and go to. Listen opens the machine's own.
 type Wire interface {
-	// Receive reads one datagram into b; it blocks. It is called by one goroutine. Arrival.Datagram is b's beginning.
-	Receive(b []byte) (Arrival, error)
+	// Receive waits for a datagram and returns those that are there, valid until the next call. It is called by one goroutine.
+	Receive() ([]Arrival, error)
 	// Send sends a reply out of the interface it came in by. It may be called by many goroutines.
 	Send(b []byte, to netip.AddrPort, link *Link) error
 	// Link returns an interface that is served, as Receive would name it; nil when there is none of that name.
@@ -44,17 +43,12 @@ type Options struct {
 	Log    *slog.Logger // nil: none
 }
 
-// The bounds of what waits inside.
-const (
-	maxSending  = 4096 // replies that wait for the disk
-	whysASecond = 20   // log lines about messages that are not answered
-)
+// whysASecond bounds the log lines about messages that are not answered.
+const whysASecond = 20
 
 // Server is the DHCPv6 service. Run it once.
 type Server struct {
-	o       Options
-	sending chan sending
-	buffers chan []byte // free ones
+	o Options
 
 	mu      sync.Mutex // guards what follows
 	machine *machine
@@ -71,7 +65,7 @@ type Stats struct {
 	Unanswered map[Why]uint64
 }
 
-// sending is a reply that waits for the disk; without b nothing is sent, and only the disk is waited for.
+// sending is a reply on its way; without octets in b nothing is sent, and only the disk is waited for.
 type sending struct {
 	b      []byte
 	to     netip.AddrPort
@@ -95,7 +89,6 @@ func New(o Options) (*Server, error) {
 	}
 	return &Server{
 		o: o, machine: newMachine(p, o.Leases, o.DUID, o.Secret, o.Mail),
-		sending: make(chan sending, maxSending), buffers: make(chan []byte, maxSending),
 		stats: Stats{Received: map[MessageType]uint64{}, Sent: map[MessageType]uint64{}, Unanswered: map[Why]uint64{}},
 	}, nil
 }
@@ -171,13 +164,6 @@ func (s *Server) Stats() Stats {
 // Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is on the disk; who is not told asks again.
 func (s *Server) Run(ctx context.Context, w Wire) error {
 	stop := context.AfterFunc(ctx, func() { w.Close() })
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		for out := range s.sending {
-			s.deliver(w, out)
-		}
-	}()
 	done, woken := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(woken)
@@ -185,9 +171,7 @@ func (s *Server) Run(ctx context.Context, w Wire) error {
 	}()
 	err := s.receive(w)
 	close(done)
-	close(s.sending)
 	<-woken
-	<-sent
 	if stop() {
 		w.Close()
 	}
@@ -200,21 +184,46 @@ func (s *Server) Run(ctx context.Context, w Wire) error {
 	return fmt.Errorf("dhcp6: %w", err)
 }
 
-// receive handles message after message. It never waits for the disk.
+// receive handles batch after batch of messages. What need not wait for the disk is answered at once; the others wait together, so that one sync is for
+// all of them, and what arrives meanwhile is the next batch: the more there is to do, the fewer syncs.
 func (s *Server) receive(w Wire) error {
-	b := make([]byte, MaxSize)
+	var waiting []sending // its elements keep their memory
 	for {
-		a, err := w.Receive(b)
+		batch, err := w.Receive()
 		if err != nil {
 			return err
 		}
-		s.handle(w, &a)
+		n := 0
+		for i := range batch {
+			if n == len(waiting) {
+				waiting = append(waiting, sending{})
+			}
+			if s.handle(w, &batch[i], &waiting[n]) {
+				n++
+			}
+		}
+		for i := range waiting[:n] {
+			s.deliver(w, &waiting[i])
+		}
 	}
 }
 
-// handle decides about one message and passes on what follows.
-func (s *Server) handle(w Wire, a *Arrival) {
+// handle decides about one message. It answers what can be answered at once, and reports whether todo is a reply that waits for the disk.
+func (s *Server) handle(w Wire, a *Arrival, todo *sending) (waits bool) {
+	if !s.decide(a, todo) {
+		return false
+	}
+	if len(todo.commit) > 0 {
+		return true
+	}
+	s.deliver(w, todo)
+	return false
+}
+
+// decide puts what a message leads to into todo's memory; false when that is nothing.
+func (s *Server) decide(a *Arrival, todo *sending) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := s.machine.decide(s.o.Leases.Now(), a)
 	m := &s.machine.message
 	if out.Why != WhyMalformed {
@@ -224,32 +233,21 @@ func (s *Server) handle(w Wire, a *Arrival) {
 		s.unanswered(a, out.Why)
 	}
 	if out.Why != "" && len(out.Commit) == 0 {
-		s.mu.Unlock()
-		return
+		return false
 	}
-	client, _ := m.Find(ClientID)
-	s.wakes.heard(lease.ID(client), m.Type)
-	todo := sending{to: a.Source, link: a.Link, commit: slices.Clone(out.Commit), notes: slices.Clone(out.Notes), client: lease.ID(client)}
+	id, _ := m.Find(ClientID)
+	client := lease.ID(id)
+	s.wakes.heard(client, m.Type)
+	*todo = sending{b: todo.b[:0], to: a.Source, link: a.Link, commit: append(todo.commit[:0], out.Commit...), notes: append(todo.notes[:0], out.Notes...), client: client}
 	if out.Why == "" {
-		todo.b = append(s.buffer(), out.Reply...)
+		todo.b = append(todo.b, out.Reply...)
 		s.stats.Sent[MessageType(s.machine.reply.b[0])]++
 	}
-	s.mu.Unlock()
-	if len(todo.commit) == 0 {
-		s.deliver(w, todo)
-		return
-	}
-	select {
-	case s.sending <- todo:
-	default:
-		s.mu.Lock()
-		s.stats.Unanswered[WhyBusy]++
-		s.mu.Unlock()
-	}
+	return true
 }
 
 // deliver waits for the disk and sends.
-func (s *Server) deliver(w Wire, out sending) {
+func (s *Server) deliver(w Wire, out *sending) {
 	for _, pending := range out.commit {
 		if err := pending.Wait(); err != nil { // RFC 9915 §18.3.1: committed before the Reply
 			s.o.Log.Error("lease not stored", "error", err)
@@ -259,32 +257,19 @@ func (s *Server) deliver(w Wire, out sending) {
 			return
 		}
 	}
+	if len(out.b) > 0 {
+		if err := w.Send(out.b, out.to, out.link); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.o.Log.Warn("reply not sent", "to", out.to, "error", err)
+		}
+	}
 	for _, n := range out.notes {
 		level := slog.LevelInfo
 		if n.What == "declined" {
 			level = slog.LevelWarn // RFC 9915 §18.3.8: the operator may want to know
 		}
-		s.o.Log.Log(context.Background(), level, "lease "+n.What, "prefix", n.Prefix, "client", out.client)
-	}
-	if out.b == nil {
-		return
-	}
-	if err := w.Send(out.b, out.to, out.link); err != nil && !errors.Is(err, net.ErrClosed) {
-		s.o.Log.Warn("reply not sent", "to", out.to, "error", err)
-	}
-	select {
-	case s.buffers <- out.b[:0]:
-	default:
-	}
-}
-
-// buffer returns memory for a reply.
-func (s *Server) buffer() []byte {
-	select {
-	case b := <-s.buffers:
-		return b
-	default:
-		return make([]byte, 0, 1500)
+		if ctx := context.Background(); s.o.Log.Enabled(ctx, level) { // else nothing is put together
+			s.o.Log.Log(ctx, level, "lease "+n.What, "prefix", n.Prefix, "client", out.client)
+		}
 	}
 }
 

@@ -173,13 +173,26 @@ func (l *Log) commit() {
 	}
 }
 
-// take makes the oldest group that should be written the flying one; ok is false when the log is dead.
+// lead makes the gathering group the flying one, for one who waits for it to write himself, where nobody writes just now: to wake the committer
+// and be woken by it takes longer than many a sync. The caller holds mu.
+func (l *Log) lead() bool {
+	if l.flying || l.sealed != nil || !l.ripe() {
+		return false
+	}
+	l.part()
+	l.flying = true
+	return true
+}
+
+// take makes the oldest group that should be written the flying one, unless one flies; ok is false when the log is dead.
 func (l *Log) take() (g *group, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.dead != nil:
 		return nil, false
+	case l.flying: // who leads wakes us for what came meanwhile
+		return nil, true
 	case l.sealed != nil:
 		g, l.sealed = l.sealed, nil
 	case l.ripe():
@@ -215,6 +228,9 @@ func (l *Log) flush(g *group) {
 			l.idle = append(l.idle, g.buf)
 		}
 		g.end(nil)
+	}
+	if l.sealed != nil || l.ripe() {
+		l.wake()
 	}
 	l.changed.Broadcast()
 }

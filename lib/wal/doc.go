@@ -4,8 +4,9 @@
 // # One record's way
 //
 //	Append   gives it a position and copies it behind its group, under a short lock
-//	Wait     asks the one committer to write now and sleeps on its group
-//	commit   one write and one fdatasync for whatever has gathered meanwhile, then wakes all who wait for it
+//	Wait     writes its group where nobody writes just now, else sleeps on it
+//	commit   one write and one fdatasync for whatever has gathered meanwhile, then wakes all who wait for it, and the committer for what came
+//	         meanwhile; the committer also writes what nobody waits for
 //	Open     replays every record in order, or only its head where that was put aside (Heads); Read fetches one by its position; Drop forgets a whole segment
 //
 // A lone writer is committed at once. Where Expect has announced more records than are here, a group waits for them (gather.go), for Hold

@@ -193,12 +193,15 @@ var padding [alignment]byte
 func (p Pending) Wait() error {
 	l := p.log
 	l.mu.Lock()
-	if p.group.waiters++; p.group == l.gather {
-		if l.urge(); p.group.waiters == 1 {
-			l.hold()
-		}
+	p.group.waiters++
+	leads := p.group == l.gather && l.lead()
+	if p.group == l.gather && p.group.waiters == 1 {
+		l.hold()
 	}
 	l.mu.Unlock()
+	if leads {
+		l.flush(p.group)
+	}
 	<-p.group.done
 	return p.group.err
 }
@@ -382,7 +385,7 @@ func (l *Log) Close() error {
 	}
 	err := l.dead
 	l.die(ErrClosed)
-	for l.filling {
+	for l.filling || l.flying {
 		l.changed.Wait()
 	}
 	l.mu.Unlock()

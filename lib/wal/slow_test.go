@@ -50,3 +50,32 @@ func TestSlowDisk(t *testing.T) {
 		}
 	})
 }
+
+// TestCloseDuringASync: who waits alone writes himself; Close waits for him.
+func TestCloseDuringASync(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := sim.NewDisk()
+		l, _ := open(t, options(disk))
+		commit(t, l) // there is a segment
+		disk.SetSyncTime(time.Second)
+		done := make(chan error, 2)
+		for _, record := range []string{"first", "second"} { // the second gathers while the first is written
+			go func() {
+				_, err := l.Commit([]byte(record))
+				done <- err
+			}()
+			synctest.Wait()
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if _, got := open(t, options(disk.PowerCut(sim.Synced, 0))); len(got) != 3 {
+			t.Errorf("%d of 3 records are durable", len(got))
+		}
+	})
+}

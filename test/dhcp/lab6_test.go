@@ -105,12 +105,12 @@ type tap struct {
 	log *slog.Logger
 }
 
-func (w tap) Receive(b []byte) (dhcp6.Arrival, error) {
-	a, err := w.Wire.Receive(b)
-	if err == nil {
+func (w tap) Receive() ([]dhcp6.Arrival, error) {
+	all, err := w.Wire.Receive()
+	for _, a := range all {
 		w.show("came", a.Datagram)
 	}
-	return a, err
+	return all, err
 }
 
 func (w tap) Send(b []byte, to netip.AddrPort, link *dhcp6.Link) error {
