@@ -147,16 +147,6 @@ func listen(t *testing.T, useTLS bool, serve func(net.Conn)) net.Addr {
 	return addr
 }
 
-// refusingPort is one where nobody listens.
-func refusingPort(t *testing.T) net.Addr {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr()
-}
-
 // waitFor polls until ok, for what another process does at its own pace.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
