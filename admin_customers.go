@@ -21,23 +21,19 @@ type CustomerStatus struct {
 	Oldest        time.Time `json:"oldest,omitzero"`
 }
 
-// CustomerList is the answer to GET /v1/customers.
-type CustomerList struct {
-	Customers []CustomerStatus `json:"customers"`
+// CustomersRequest chooses a page of the customers.
+type CustomersRequest struct {
+	After string `json:"after,omitempty"` // the last account of the page before
+	Limit int    `json:"limit,omitempty"` // at most 1000, which 0 stands for
 }
 
-// customers are all customers, sorted by account. Who shows metrics finds here what there is to show of each.
-func (s *Site) customers(ctx context.Context) ([]CustomerStatus, error) {
-	all, err := s.directory.Customers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	statuses := make([]CustomerStatus, 0, len(all))
-	for _, c := range all {
-		statuses = append(statuses, s.customer(c))
-	}
-	return statuses, nil
+// CustomerList is the answer to GET /v1/customers: a page, sorted by account.
+type CustomerList struct {
+	Customers []CustomerStatus `json:"customers"`
+	More      bool             `json:"more"`
 }
+
+const maxCustomers = 1000 // of a page
 
 func (s *Site) customer(c directory.Customer) CustomerStatus {
 	waiting := s.backlog(c)
@@ -51,9 +47,16 @@ func (s *Site) customer(c directory.Customer) CustomerStatus {
 	return status
 }
 
-func (s *Site) customerList(ctx context.Context, _ struct{}) (CustomerList, error) {
-	all, err := s.customers(ctx)
-	return CustomerList{all}, err
+func (s *Site) customerList(ctx context.Context, q CustomersRequest) (list CustomerList, err error) {
+	if q.Limit <= 0 || q.Limit > maxCustomers {
+		q.Limit = maxCustomers
+	}
+	page, more, err := s.directory.CustomersAfter(ctx, q.After, q.Limit)
+	list = CustomerList{Customers: make([]CustomerStatus, 0, len(page)), More: more}
+	for _, c := range page {
+		list.Customers = append(list.Customers, s.customer(c))
+	}
+	return list, err
 }
 
 func (s *Site) customerShow(ctx context.Context, q struct{ Account string }) (CustomerStatus, error) {

@@ -93,11 +93,53 @@ func TestCustomerStatus(t *testing.T) {
 	if waiting.Lifetime != time.Hour || waiting.Expires.Before(before.Add(time.Hour)) || waiting.Expires.After(time.Now().Add(time.Hour)) {
 		t.Errorf("its customer is warned of the wrong message: %+v", waiting)
 	}
-	list, err := s.customerList(ctx, struct{}{})
+	list, err := s.customerList(ctx, CustomersRequest{})
 	if b, bad := json.Marshal(list); err != nil || bad != nil || !strings.Contains(string(b), `"account":"clinic","state":"away"`) || !strings.Contains(string(b), `"waiting":3,`) {
 		t.Errorf("%s, %v, %v", b, err, bad)
 	}
 	if _, err := s.customerShow(ctx, struct{ Account string }{"nobody"}); err == nil || !strings.Contains(err.Error(), "there is no customer") {
 		t.Error(err)
+	}
+}
+
+// TestCustomerPages: customers are told of a page at a time, in order, each once; their sum is told to Prometheus without a line for each.
+func TestCustomerPages(t *testing.T) {
+	s, ctx := opened(t, Config{Hostname: "provider.example", Data: t.TempDir()}), t.Context()
+	want := []string{"a", "b", "c", "d", "e"}
+	for _, name := range want {
+		if err := s.directory.AddAccount(ctx, directory.Account{Name: name}, "sesame"); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.directory.AddCustomer(ctx, directory.Customer{Account: name, Domains: []string{name + ".example", "x." + name + ".example"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	q := CustomersRequest{Limit: 2}
+	for more := true; more; q.After = got[len(got)-1] {
+		page, err := s.customerList(ctx, q)
+		if err != nil || len(page.Customers) > q.Limit || len(page.Customers) == 0 {
+			t.Fatalf("%+v, %v", page, err)
+		}
+		for _, c := range page.Customers {
+			got = append(got, c.Account)
+		}
+		more = page.More
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	for _, domain := range []string{"b.example", "x.b.example", "c.example"} {
+		env := &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: message.Address{Local: "a", Domain: domain}}}}
+		if err := s.spool.Accept(ctx, env, strings.NewReader("Subject: x\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called := time.Now().Add(-time.Hour)
+	if err := s.directory.Contact(ctx, "c", called); err != nil {
+		t.Fatal(err)
+	}
+	if sum := s.countCustomers(s.spool.Lanes()); sum.All != 5 || sum.Waiting != 2 || sum.Messages != 3 || !sum.Absent.Equal(called) {
+		t.Errorf("%+v", sum)
 	}
 }

@@ -42,7 +42,8 @@ func (s *Site) reading() metrics.State {
 	for _, kind := range []string{"smarthost", "mx", "lan", "odmr", "mailbox"} { // there from the start, so that nobody alerts on what is not
 		st.Lanes[kind] = metrics.Lanes{}
 	}
-	for _, l := range s.spool.Lanes() {
+	lanes := s.spool.Lanes()
+	for _, l := range lanes {
 		sum := st.Lanes[l.Lane.Kind()]
 		sum.Due, sum.Waiting, sum.Octets = sum.Due+l.Due, sum.Waiting+l.Waiting, sum.Octets+l.Octets
 		if sum.Oldest.IsZero() || !l.Oldest.IsZero() && l.Oldest.Before(sum.Oldest) {
@@ -53,7 +54,7 @@ func (s *Site) reading() metrics.State {
 	for state, n := range s.sessions.Count() {
 		st.Sessions[state.String()] = n
 	}
-	st.Customers = s.countCustomers()
+	st.Customers = s.countCustomers(lanes)
 	for _, p := range s.providers() {
 		st.Providers = append(st.Providers, metrics.Provider{
 			Name: p.Provider, Account: p.Account, Stage: p.Stage, Outcome: string(p.Outcome), Last: p.LastCall, Next: p.NextCall, Failures: p.Failures,
@@ -67,20 +68,25 @@ func (s *Site) reading() metrics.State {
 	return st
 }
 
-// countCustomers sums up all customers: to tell of each would be a series a customer.
-func (s *Site) countCustomers() (sum metrics.Customers) {
-	all, err := s.customers(context.Background()) // from memory
-	if err != nil {
-		s.env.Log.Error("customers not counted", "err", err)
-	}
-	for _, c := range all {
-		sum.All++
-		if c.Waiting == 0 {
+// countCustomers sums up all customers: to tell of each would be a series a customer. It takes the time of those for whom mail waits.
+func (s *Site) countCustomers(lanes []queue.LaneCount) metrics.Customers {
+	sum, seen := metrics.Customers{All: s.directory.CustomerCount()}, map[string]bool{}
+	for _, l := range lanes {
+		account, held := s.directory.Held(l.Lane.Name())
+		if l.Lane.Kind() != "odmr" || !held {
 			continue
 		}
+		sum.Messages += l.Messages
+		if seen[account] {
+			continue
+		}
+		seen[account] = true
 		sum.Waiting++
-		sum.Messages += c.Waiting
-		if c.State == odmr.StateAway && !c.LastContact.IsZero() && (sum.Absent.IsZero() || c.LastContact.Before(sum.Absent)) {
+		c, err := s.directory.Customer(context.Background(), account) // from memory
+		if err != nil || c.LastContact.IsZero() || s.sessions.Status(account).State != odmr.StateAway {
+			continue
+		}
+		if sum.Absent.IsZero() || c.LastContact.Before(sum.Absent) {
 			sum.Absent = c.LastContact
 		}
 	}

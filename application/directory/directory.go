@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"bothy/application/message"
@@ -193,10 +194,19 @@ func (d *Directory) Customer(_ context.Context, account string) (Customer, error
 }
 
 // Customers returns all customers, sorted by account.
-func (d *Directory) Customers(context.Context) ([]Customer, error) {
-	all := d.state.Load().listCustomers()
-	for i := range all {
-		all[i] = d.contacts.overlay(all[i])
-	}
-	return all, nil
+func (d *Directory) Customers(ctx context.Context) ([]Customer, error) {
+	all, _, err := d.CustomersAfter(ctx, "", math.MaxInt)
+	return all, err
 }
+
+// CustomersAfter returns the customers behind an account in their order, at most limit of them, and whether there are more.
+func (d *Directory) CustomersAfter(_ context.Context, account string, limit int) (page []Customer, more bool, err error) {
+	page, more = d.state.Load().customersAfter(canonicalName(account), limit)
+	for i := range page {
+		page[i] = d.contacts.overlay(page[i])
+	}
+	return page, more, nil
+}
+
+// CustomerCount returns how many customers there are.
+func (d *Directory) CustomerCount() int { return len(d.state.Load().customers) }

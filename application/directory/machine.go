@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"bothy/application/message"
 	"bothy/application/sasl"
@@ -24,6 +25,7 @@ type snapshot struct {
 	customers    map[string]Customer
 	certificates map[string]string // fingerprint to account
 	invitations  map[string]invitation
+	callers      func() []string // accounts of customers, sorted when first asked for
 }
 
 // account is an Account with what stays inside.
@@ -42,7 +44,7 @@ func (a *account) clone() Account {
 }
 
 func newSnapshot() *snapshot {
-	return &snapshot{
+	s := &snapshot{
 		accounts:     map[string]*account{},
 		addresses:    map[message.Address]string{},
 		aliases:      map[message.Address][]message.Address{},
@@ -53,6 +55,8 @@ func newSnapshot() *snapshot {
 		certificates: map[string]string{},
 		invitations:  map[string]invitation{},
 	}
+	s.callers = sync.OnceValue(func() []string { return slices.Sorted(maps.Keys(s.customers)) })
+	return s
 }
 
 // The parts of a snapshot, in the order in which they are to be added: accounts, addresses, the rest.
@@ -344,11 +348,19 @@ func (s *snapshot) listCertificates() []Certificate {
 	return all
 }
 
-func (s *snapshot) listCustomers() []Customer {
-	all := make([]Customer, 0, len(s.customers))
-	for _, name := range slices.Sorted(maps.Keys(s.customers)) {
-		c, _ := s.customer(name) // there is one
-		all = append(all, c)
+// customersAfter is a page of the customers by account, and whether there are more.
+func (s *snapshot) customersAfter(account string, limit int) (page []Customer, more bool) {
+	names := s.callers()
+	from, found := slices.BinarySearch(names, account)
+	if found {
+		from++
 	}
-	return all
+	names = names[from:]
+	more = len(names) > limit
+	page = make([]Customer, 0, min(len(names), limit))
+	for _, name := range names[:min(len(names), limit)] {
+		c, _ := s.customer(name) // there is one
+		page = append(page, c)
+	}
+	return page, more
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -31,33 +32,73 @@ Examples:
 
 func (c *customerListCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	return g.withDirectory(ctx, func(d *directory.Directory) error {
-		customers, err := d.Customers(ctx)
+		list := &customerList{asJSON: c.JSON, out: std.out}
+		for after, more := "", true; more; {
+			var page []directory.Customer
+			var err error
+			if page, more, err = d.CustomersAfter(ctx, after, pageSize); err != nil {
+				return err
+			}
+			standings := g.standings(ctx, after)
+			for _, c := range page {
+				if err := list.add(customerNow{c, standings[c.Account]}); err != nil {
+					return err
+				}
+				after = c.Account
+			}
+		}
+		return list.end()
+	})
+}
+
+// customerList prints customers: as JSON one by one, however many there are; as a table when its columns' widths are known.
+type customerList struct {
+	asJSON bool
+	out    io.Writer
+	count  int
+	rows   [][]string
+	known  bool // how somebody stands: the server runs
+}
+
+func (l *customerList) add(c customerNow) error {
+	l.count++
+	if l.asJSON {
+		text, err := json.MarshalIndent(c, "  ", "  ")
 		if err != nil {
 			return err
 		}
-		standings := g.standings(ctx)
-		if c.JSON {
-			all := []customerNow{} // [] and not null
-			for _, c := range customers {
-				all = append(all, customerNow{c, standings[c.Account]})
-			}
-			return printJSON(std.out, all)
+		before := ",\n  "
+		if l.count == 1 {
+			before = "[\n  "
 		}
-		rows := [][]string{{"CUSTOMER", "LAST CALL", "DOMAINS"}}
-		if standings != nil {
-			rows = [][]string{{"CUSTOMER", "NOW", "LAST CALL", "WAITING", "SIZE", "OLDEST", "DOMAINS"}}
+		_, err = fmt.Fprintf(l.out, "%s%s", before, text)
+		return err
+	}
+	row := []string{c.Account, "", called(c.LastContact), "", "", "", strings.Join(c.Domains, " ")}
+	if s := c.now; s != nil {
+		l.known = true
+		row[1], row[2], row[3], row[4], row[5] = connected(s), called(s.LastContact), fmt.Sprint(s.Waiting), octets(s.WaitingOctets), oldest(s)
+	}
+	l.rows = append(l.rows, row)
+	return nil
+}
+
+func (l *customerList) end() error {
+	switch {
+	case l.asJSON && l.count == 0:
+		_, err := fmt.Fprintln(l.out, "[]")
+		return err
+	case l.asJSON:
+		_, err := fmt.Fprintln(l.out, "\n]")
+		return err
+	}
+	rows := append([][]string{{"CUSTOMER", "NOW", "LAST CALL", "WAITING", "SIZE", "OLDEST", "DOMAINS"}}, l.rows...)
+	if !l.known {
+		for i, row := range rows {
+			rows[i] = []string{row[0], row[2], row[6]}
 		}
-		for _, c := range customers {
-			domains := strings.Join(c.Domains, " ")
-			s := standings[c.Account]
-			if s == nil {
-				rows = append(rows, []string{c.Account, called(c.LastContact), domains})
-				continue
-			}
-			rows = append(rows, []string{c.Account, connected(s), called(s.LastContact), fmt.Sprint(s.Waiting), octets(s.WaitingOctets), oldest(s), domains})
-		}
-		return printTable(std.out, rows)
-	})
+	}
+	return printTable(l.out, rows)
 }
 
 func called(last time.Time) string {
@@ -82,9 +123,9 @@ func oldest(s *site.CustomerStatus) string {
 	return age(time.Since(s.Oldest))
 }
 
-// standings asks the server how the customers stand, by account; nil where it does not run.
-func (g *globals) standings(ctx context.Context) map[string]*site.CustomerStatus {
-	list, err := call[site.CustomerList](ctx, g, http.MethodGet, "/v1/customers", nil)
+// standings asks the server how the customers behind an account stand, as many as a page has; nil where it does not run.
+func (g *globals) standings(ctx context.Context, after string) map[string]*site.CustomerStatus {
+	list, err := call[site.CustomerList](ctx, g, http.MethodGet, "/v1/customers", site.CustomersRequest{After: after, Limit: pageSize})
 	if err != nil {
 		return nil
 	}
