@@ -53,5 +53,5 @@ func (c Claims) Check(t *testing.T) {
 	if rows == 0 {
 		t.Errorf("%s has no row at its end", c.Rows)
 	}
-	embed(t, c.Page, out.Bytes())
+	Embed(t, c.Page, "", out.Bytes())
 }

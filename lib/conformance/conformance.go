@@ -149,7 +149,7 @@ func Check(t *testing.T, p Page) {
 		}
 	}
 	if p.Head == "" {
-		embed(t, p.File, bytes.TrimPrefix(bytes.ReplaceAll(p.format(all), []byte("\n## "), []byte("\n### ")), []byte("\n")))
+		Embed(t, p.File, "", bytes.TrimPrefix(bytes.ReplaceAll(p.format(all), []byte("\n## "), []byte("\n### ")), []byte("\n")))
 		return
 	}
 	current(t, p.File, p.format(all))

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -58,7 +59,7 @@ func (tb Table) Check(t *testing.T) {
 			t.Errorf("RFC %s §%s %s %s: %s", r.rfc, r.section, r.command, r.code, why)
 		}
 	}
-	embed(t, tb.Page, tb.format(rows))
+	Embed(t, tb.Page, "", tb.format(rows))
 }
 
 func parseRows(content string) (rows []row, err error) {
@@ -192,18 +193,19 @@ func (tb Table) format(rows []row) []byte {
 	return b.Bytes()
 }
 
-// embed holds that a page has a table between its marks; under -update it writes it.
-func embed(t *testing.T, page string, table []byte) {
+// Embed holds that a page has a table between its marks, "<!-- conformance: NAME -->" and "<!-- conformance: end -->"; with the flag update it writes it.
+// A mark without a name is "generated".
+func Embed(t *testing.T, page, mark string, table []byte) {
 	t.Helper()
 	content, err := os.ReadFile(page)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const begin, end = "<!-- conformance: generated -->\n\n", "\n<!-- conformance: end -->"
+	begin, end := fmt.Sprintf("<!-- conformance: %s -->\n\n", cmp.Or(mark, "generated")), "\n<!-- conformance: end -->"
 	head, rest, ok1 := strings.Cut(string(content), begin)
 	_, tail, ok2 := strings.Cut(rest, end)
 	if !ok1 || !ok2 {
-		t.Fatalf("%s has no marks", page)
+		t.Fatalf("%s has no marks for %q", page, mark)
 	}
 	current(t, page, []byte(head+begin+string(table)+end+tail))
 }
