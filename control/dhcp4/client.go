@@ -24,6 +24,7 @@ type ClientOptions struct {
 type Binding struct {
 	Address netip.Prefix   `json:"address,omitzero"`
 	Server  netip.Addr     `json:"server,omitzero"`
+	Began   time.Time      `json:"began,omitzero"`  // when it was asked for
 	Renew   time.Time      `json:"renew,omitzero"`  // T1
 	Rebind  time.Time      `json:"rebind,omitzero"` // T2
 	Ends    time.Time      `json:"ends,omitzero"`   // the zero Time: never
@@ -93,6 +94,7 @@ type Client struct {
 	offer   Binding // while REQUESTING and CHECKING
 	xid     uint32
 	began   time.Time // of the acquisition, for secs
+	secs    uint16    // of the last DHCPDISCOVER, for the DHCPREQUESTs that follow it: RFC 2131 §3.1 (3)
 	asked   time.Time // when the last DHCPREQUEST was sent: leases count from there
 	due     time.Time
 	tries   int
@@ -109,11 +111,21 @@ func NewClient(o ClientOptions, before Binding, now time.Time) *Client {
 		o.ClientID = append([]byte{ethernet}, o.Hardware...)
 	}
 	c := &Client{o: o}
-	if before.Address.IsValid() && (before.Ends.IsZero() || now.Before(before.Ends)) {
-		c.binding = before
+	if before.Address.IsValid() && (before.Ends.IsZero() || now.Before(before.Ends)) && !now.Before(before.Began) { // else the clock was set back
+		c.binding = before.from(now)
 	}
 	c.LinkUp(now)
 	return c
+}
+
+// from is b with its times on the running clock of now, so that a time of day that is set afterwards moves none of them.
+func (b Binding) from(now time.Time) Binding {
+	for _, t := range []*time.Time{&b.Renew, &b.Rebind, &b.Ends} {
+		if !t.IsZero() {
+			*t = now.Add(t.Sub(now))
+		}
+	}
+	return b
 }
 
 // State is where the client is.
@@ -265,7 +277,10 @@ func (c *Client) message(now time.Time) *Sent {
 		kind = Discover
 	}
 	p := c.packet(kind)
-	p.Secs = uint16(min(now.Sub(c.began)/time.Second, 1<<16-1))
+	if c.state != Requesting {
+		c.secs = uint16(min(now.Sub(c.began)/time.Second, 1<<16-1))
+	}
+	p.Secs = c.secs
 	if c.o.Broadcast {
 		p.Flags = broadcastFlag
 	}
@@ -302,7 +317,8 @@ func (c *Client) packet(kind MessageType) *Packet {
 	return p
 }
 
-// wanted are the options that the client asks for; those of RFC 3442 §"DHCP Client Behavior": classless routes before routers.
+// wanted are the options that the client asks for; those of RFC 3442 §"DHCP Client Behavior": classless routes before routers. The last three are
+// about its lease.
 var wanted = []byte{byte(SubnetMask), 121, byte(Router), 6, 15, byte(BroadcastAddress), 119, byte(SMTPServer), byte(POP3Server), byte(LeaseTime), byte(RenewalTime), byte(RebindingTime)}
 
 // wishes are what DHCPDISCOVER and DHCPREQUEST have beside: RFC 2131, table 5.
@@ -327,6 +343,7 @@ func (c *Client) Release(now time.Time) *Sent {
 	p := c.packet(Release)
 	p.CIAddr = b.Address.Addr()
 	p.Set(ServerIdentifier, b.Server.AsSlice())
+	p.Set(Message, []byte("not needed any more")) // table 5: should
 	return &Sent{Packet: p, To: b.Server, From: p.CIAddr}
 }
 
@@ -352,6 +369,7 @@ func (c *Client) Checked(now time.Time, inUse bool) {
 	p := c.packet(Decline) // §4.4.4: broadcast
 	p.Set(RequestedAddress, c.offer.Address.Addr().AsSlice())
 	p.Set(ServerIdentifier, c.offer.Server.AsSlice())
+	p.Set(Message, []byte("in use by somebody else")) // table 5: should
 	c.restart(now.Add(declineWait))
 	c.decline = &Sent{Packet: p}
 }
@@ -363,28 +381,41 @@ func (c *Client) becomeBound(now time.Time) {
 	}
 }
 
-// Receive takes a packet that came at now. What is to be sent then, Tick says.
-func (c *Client) Receive(now time.Time, p *Packet) {
+// What a client drops, beside what cannot be read.
+const (
+	WhyNotOurs    Why = "it answers another exchange, or another client"
+	WhyNoServer   Why = "it names no server"
+	WhyUnexpected Why = "nothing of that kind is waited for"
+)
+
+// Receive takes a packet that came at now, or says why not. What is to be sent then, Tick says.
+func (c *Client) Receive(now time.Time, p *Packet) Why {
 	if !c.mine(p) {
-		return
+		return WhyNotOurs
 	}
 	server, ok := p.Addr(ServerIdentifier)
-	switch p.Type() {
-	case Offer:
-		if c.state == Selecting && ok && given(p.YIAddr) {
-			c.offer = Binding{Address: netip.PrefixFrom(p.YIAddr, 32), Server: server}
-			c.enter(Requesting, now)
+	switch kind := p.Type(); {
+	case kind == Offer && c.state == Selecting:
+		switch {
+		case !ok:
+			return WhyNoServer
+		case !given(p.YIAddr):
+			return WhyIncomplete
 		}
-	case Ack:
-		if c.expects(server, ok) && given(p.YIAddr) {
-			c.acknowledged(now, p, server)
+		c.offer = Binding{Address: netip.PrefixFrom(p.YIAddr, 32), Server: server}
+		c.enter(Requesting, now)
+	case kind == Ack && c.expects(server, ok):
+		if !given(p.YIAddr) {
+			return WhyIncomplete
 		}
-	case Nak:
-		if c.state != Selecting && c.state != Bound && c.state != Checking && c.expects(server, ok) {
-			c.note("server %v refuses the address", server)
-			c.restart(now)
-		}
+		c.acknowledged(now, p, server)
+	case kind == Nak && c.expects(server, ok):
+		c.note("server %v refuses the address", server)
+		c.restart(now)
+	default:
+		return WhyUnexpected
 	}
+	return ""
 }
 
 // mine reports whether a packet answers the client's last message.
@@ -433,7 +464,7 @@ func (c *Client) read(p *Packet) Binding {
 		}
 	}
 	b := Binding{
-		Address: netip.PrefixFrom(p.YIAddr, bits), Routers: addrs4(p, Router), DNS: addrs4(p, 6), SMTP: addrs4(p, SMTPServer), POP3: addrs4(p, POP3Server),
+		Address: netip.PrefixFrom(p.YIAddr, bits), Began: c.asked, Routers: addrs4(p, Router), DNS: addrs4(p, 6), SMTP: addrs4(p, SMTPServer), POP3: addrs4(p, POP3Server),
 	}
 	if domain, ok := p.Get(15); ok {
 		b.Domain = string(domain)

@@ -51,8 +51,9 @@ func (c *Client) ask(own netip.Addr) (out *Sent, answer MessageType) {
 	}
 	p := c.packet(kind)
 	c.wishes(p)
-	if kind == Inform { // RFC 2131 §4.4.3: no lease time is asked for
+	if kind == Inform {
 		p.CIAddr = own
+		p.Set(ParameterRequestList, wanted[:len(wanted)-3]) // RFC 2131 §4.4.3: nothing about a lease
 	}
 	c.due = time.Time{}
 	return &Sent{Packet: p, From: own}, answer

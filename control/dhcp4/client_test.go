@@ -25,9 +25,10 @@ type pair struct {
 }
 
 type heard struct {
-	at   time.Time
-	kind MessageType
-	sent *Sent
+	at    time.Time
+	kind  MessageType
+	state ClientState
+	sent  *Sent
 }
 
 func newPair(t *testing.T, cfg Config, seed uint64) *pair {
@@ -66,7 +67,7 @@ func (p *pair) until(what string, limit time.Duration, done func() bool) {
 // carry takes a packet to the server, as octets, and the reply back.
 func (p *pair) carry(out *Sent) {
 	p.t.Helper()
-	p.said = append(p.said, heard{p.now, out.Packet.Type(), out})
+	p.said = append(p.said, heard{p.now, out.Packet.Type(), p.c.State(), out})
 	var at Packet
 	b, omitted := out.Packet.AppendTo(nil, MaxSize, false)
 	if err := at.Parse(b); err != nil || omitted != 0 {

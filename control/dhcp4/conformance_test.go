@@ -9,13 +9,13 @@ import (
 
 var _ = flag.Bool("update", false, "write docs/dhcp4-conformance.md anew")
 
+// conformancePage has what the tests show.
+const conformancePage = "../../docs/dhcp4-conformance.md"
+
 // TestConformance holds that docs/dhcp4-conformance.md says what the tests show.
 func TestConformance(t *testing.T) {
 	conformance.Check(t, conformance.Page{
-		File: "../../docs/dhcp4-conformance.md",
-		Head: "# DHCPv4: what the tests show\n\n" +
-			"Each row is a sentence of a test with the section it cites. A test writes this page (`go test ./control/dhcp4 -run TestConformance -args\n" +
-			"-update`) and fails when it is stale. Those named dhcp. run with other people's clients, servers and relay agents (`make test-dhcp`).\n",
+		File: conformancePage,
 		Sources: []conformance.Source{
 			{Pattern: "*_test.go", Name: "dhcp4."},
 			{Pattern: "../../test/dhcp/*_test.go", Name: "dhcp."},

@@ -1,75 +1,19 @@
 package dhcp4
 
 import (
+	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 )
 
-// table3 is RFC 2131 §4.3.1, table 3, as testdata prints it, cut into cells.
-type table3 struct {
-	fields  map[string][3]string // DHCPOFFER, DHCPACK, DHCPNAK
-	options map[string][3]string
-}
-
-// columns are where its columns begin, in octets.
-var columns = map[bool][3]int{false: {11, 32, 52}, true: {26, 39, 58}}
-
-func readTable3(t *testing.T) table3 {
-	t.Helper()
-	content, err := os.ReadFile("testdata/table3.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := table3{map[string][3]string{}, map[string][3]string{}}
-	isOption, name := false, ""
-	for line := range strings.Lines(string(content)) {
-		line = strings.TrimRight(line, "\n")
-		switch {
-		case strings.HasPrefix(line, "Option "):
-			isOption, name = true, ""
-			continue
-		case line == "", strings.HasPrefix(line, "#"), strings.HasPrefix(line, "---"), strings.HasPrefix(line, "Field "), strings.Contains(line, "Table 3"):
-			continue
-		}
-		at := columns[isOption]
-		cell := func(from, to int) string { return strings.TrimSpace(line[min(from, len(line)):min(to, len(line))]) }
-		into := table.fields
-		if isOption {
-			into = table.options
-		}
-		first := cell(0, at[0])
-		if first != "" && line[0] != ' ' {
-			name = first
-			into[name] = [3]string{}
-		} else if first != "" { // the name goes on
-			cells := into[name]
-			delete(into, name)
-			name += " " + first
-			into[name] = cells
-		}
-		cells := into[name]
-		for i := range cells {
-			end := 1 << 10
-			if i < 2 {
-				end = at[i+1]
-			}
-			cells[i] = strings.TrimSpace(cells[i] + " " + cell(at[i], end))
-		}
-		into[name] = cells
-	}
-	return table
-}
-
-// TestTable3: RFC 2131 §4.3.1: every field and option of every reply is as in table 3.
+// TestTable3: RFC 2131 §4.3.1: every field and option of every reply is as in table 3; RFC 6842 §3: with the client identifier that the client sent.
 func TestTable3(t *testing.T) {
-	table := readTable3(t)
-	if len(table.fields) != 15 || len(table.options) != 13 {
-		t.Fatalf("%d fields and %d options read: %v", len(table.fields), len(table.options), table)
+	sections := printed(t, "table3.txt")
+	if len(sections) != 2 || len(sections[0]) != 15 || len(sections[1]) != 13 {
+		t.Fatalf("%v", sections)
 	}
-	// RFC 6842 §3: these two lines stand for the one of RFC 2131
-	with, without := table.options["Client identifier (if sent by client)"], table.options["Client identifier (if not sent by client)"]
+	s := newSheet([]string{"DHCPOFFER", "DHCPACK", "DHCPNAK"}, sections...)
 	cfg := oneSubnet()
 	cfg.NextServer, cfg.ServerName, cfg.BootFile = netip.MustParseAddr("192.0.2.5"), "boothost", "kernel"
 	cfg.Options = map[string]string{"vendor-class": "anacapa", "domain-name": "clinic.example"}
@@ -78,10 +22,6 @@ func TestTable3(t *testing.T) {
 		c := client{mac: 1, id: id, flags: 0x8000}
 		wishes := Option{ParameterRequestList, []byte{1, 3, 50, 51, 53, 54, 55, 57, 61, 82, 15}} // some it must not have
 		size := Option{MaximumMessageSize, []byte{2, 64}}
-		table.options["Client identifier"] = without
-		if id != "" {
-			table.options["Client identifier"] = with
-		}
 		inform := c
 		inform.direct = true
 		for _, r := range []struct {
@@ -99,55 +39,56 @@ func TestTable3(t *testing.T) {
 			if out.Reply == nil {
 				t.Fatal(out.Why)
 			}
-			checkFields(t, table, r.column, r.request, out.Reply)
-			checkOptions(t, table, r.column, r.request, out.Reply)
+			checkFields(t, s, sections[0], r.column, r.request, out.Reply)
+			checkOptions(t, s, sections[1], r.column, r.request, out)
 		}
 	}
+	s.embed(t, "table 3")
 }
 
-// checkFields knows what each wording of the table asks for.
-func checkFields(t *testing.T, table table3, column int, in, out *Packet) {
+// checkFields knows what each wording of table 3 asks for.
+func checkFields(t *testing.T, s *sheet, lines []line, column int, in, out *Packet) {
 	t.Helper()
-	address := func(a netip.Addr) string {
-		if given(a) {
-			return a.String()
-		}
-		return "0"
-	}
 	kind := in.Type()
+	number := func(n uint32) string { return fmt.Sprint(n) }
 	held := map[string]struct{ got, in string }{
-		"'ciaddr'": {address(out.CIAddr), address(in.CIAddr)},
-		"'yiaddr'": {address(out.YIAddr), ""},
-		"'siaddr'": {address(out.SIAddr), ""},
-		"'giaddr'": {address(out.GIAddr), address(in.GIAddr)},
-		"'xid'":    {string(rune(out.XID)), string(rune(in.XID))},
-		"'flags'":  {string(rune(out.Flags)), string(rune(in.Flags))},
-		"'chaddr'": {string(out.CHAddr[:]), string(in.CHAddr[:])},
-		"'hops'":   {string(rune('0' + out.Hops)), ""},
-		"'secs'":   {string(rune('0' + out.Secs)), ""},
-		"'sname'":  {text(out.SName[:]), ""},
-		"'file'":   {text(out.File[:]), ""},
+		"'op'": {got: "BOOTREPLY"}, "'htype'": {number(uint32(out.HType)), number(uint32(in.HType))}, "'hlen'": {number(uint32(out.HLen)), number(uint32(in.HLen))},
+		"'ciaddr'": {addressText(out.CIAddr), addressText(in.CIAddr)},
+		"'yiaddr'": {got: addressText(out.YIAddr)},
+		"'siaddr'": {got: addressText(out.SIAddr)},
+		"'giaddr'": {addressText(out.GIAddr), addressText(in.GIAddr)},
+		"'xid'":    {number(out.XID), number(in.XID)},
+		"'flags'":  {number(uint32(out.Flags)), number(uint32(in.Flags))},
+		"'chaddr'": {fmt.Sprintf("%x", out.CHAddr), fmt.Sprintf("%x", in.CHAddr)},
+		"'hops'":   {got: number(uint32(out.Hops))},
+		"'secs'":   {got: number(uint32(out.Secs))},
+		"'sname'":  {got: text(out.SName[:])},
+		"'file'":   {got: text(out.File[:])},
 	}
-	for field, cells := range table.fields {
-		want, h := cells[column], held[field]
-		good := false
+	for _, l := range lines {
+		want, h := l.cells[column], held[l.name]
+		good, seen := false, h.got
 		switch {
-		case field == "'op'":
+		case l.name == "'op'":
 			good = want == "BOOTREPLY" && out.Op == BootReply
-		case field == "'htype'" || field == "'hlen'":
-			good = out.HType == in.HType && out.HLen == in.HLen
-		case field == "'options'":
-			good = want == "" || len(out.Options) > 0
+		case l.name == "'htype'" || l.name == "'hlen'":
+			good, seen = h.got == h.in, "the client's"
+		case l.name == "'options'":
+			good, seen = want == "" || len(out.Options) > 0, "there"
 		case want == "0":
 			good = h.got == "0"
 		case want == "(unused)":
-			good = h.got == ""
-		case strings.HasPrefix(want, field+" from"):
-			good = h.got == h.in || strings.HasSuffix(want, "or 0") && h.got == "0"
+			good, seen = h.got == "", "empty"
+		case strings.HasPrefix(want, l.name+" from"):
+			if good = h.got == h.in || strings.HasSuffix(want, "or 0") && h.got == "0"; h.got == h.in {
+				seen = "the client's"
+			}
 		case want == "IP address offered to client":
 			good = h.got == "192.0.2.100"
 		case want == "IP address assigned to client": // RFC 2131 §4.3.5: should not be filled in for DHCPINFORM
-			good = h.got == "192.0.2.100" || kind == Inform && h.got == "0"
+			if good = h.got == "192.0.2.100"; kind == Inform {
+				good, seen = h.got == "0", "0 for DHCPINFORM (§4.3.5)"
+			}
 		case want == "IP address of next bootstrap server":
 			good = h.got == "192.0.2.5"
 		case want == "Server host name or options":
@@ -155,51 +96,79 @@ func checkFields(t *testing.T, table table3, column int, in, out *Packet) {
 		case want == "Client boot file name or options":
 			good = h.got == "kernel"
 		}
+		s.see(l.name, column, seen)
 		if !good {
-			t.Errorf("%v to %v: %s is %q, the table says %q", out.Type(), kind, field, h.got, want)
+			t.Errorf("%v to %v: %s is %q, the table says %q", out.Type(), kind, l.name, h.got, want)
 		}
 	}
 }
 
-// codes are the options of the table's lines.
+func addressText(a netip.Addr) string {
+	if given(a) {
+		return a.String()
+	}
+	return "0"
+}
+
+// codes are the options of the tables' lines.
 var codes = map[string]Code{
 	"Requested IP address": RequestedAddress, "IP address lease time": LeaseTime, "DHCP message type": MessageTypeOption,
 	"Parameter request list": ParameterRequestList, "Message": Message, "Client identifier": ClientIdentifier,
+	"Client identifier (if sent by client)": ClientIdentifier, "Client identifier (if not sent by client)": ClientIdentifier,
 	"Vendor class identifier": VendorClassIdentifier, "Server identifier": ServerIdentifier, "Maximum message size": MaximumMessageSize,
 }
 
-func checkOptions(t *testing.T, table table3, column int, in, out *Packet) {
+func checkOptions(t *testing.T, s *sheet, lines []line, column int, in *Packet, answer Outcome) {
 	t.Helper()
-	listed := map[Code]bool{}
-	for line, cells := range table.options {
-		want := cells[column]
+	out := answer.Reply
+	_, named := in.Get(ClientIdentifier)
+	_, repeated := out.Get(ClientIdentifier)
+	others := 0
+	for _, o := range out.Options {
+		known := false
+		for _, code := range codes {
+			known = known || code == o.Code
+		}
+		if !known {
+			others++
+		}
+	}
+	for _, l := range lines {
+		want := l.cells[column]
 		if strings.HasPrefix(want, "MUST (DHCPREQUEST)") {
 			want = map[bool]string{true: "MUST NOT", false: "MUST"}[in.Type() == Inform]
 		}
-		code, ok := codes[line]
-		listed[code] = true
-		_, there := out.Get(code)
-		switch {
-		case line == "Use 'file'/'sname' fields" || line == "All others":
-			continue // below, and by the encoder
-		case strings.HasPrefix(line, "Client identifier ("):
-			continue
-		case !ok:
-			t.Errorf("line %q is not known", line)
-		case line == "DHCP message type":
-			there = out.Type().String() == want
-			want = "MUST"
-			fallthrough
-		default:
-			// SHOULD (Message): there is nothing to say but in a DHCPNAK
-			if want == "MUST" && !there || want == "MUST NOT" && there || want == "SHOULD" && column == 2 && !there || want == "" {
-				t.Errorf("%v to %v: %s there: %v, the table says %q", out.Type(), in.Type(), line, there, want)
+		_, is := out.Get(codes[l.name])
+		seen, good := there(is), true
+		switch l.name {
+		case "Client identifier": // RFC 6842 §3: the two lines at the end stand for this one
+			seen, want = "see below", "MAY"
+		case "Client identifier (if sent by client)", "Client identifier (if not sent by client)":
+			if named != (l.name == "Client identifier (if sent by client)") {
+				continue
 			}
+			good = repeated == named
+		case "DHCP message type":
+			seen, want, good = out.Type().String(), "MAY", out.Type().String() == want
+		case "Use 'file'/'sname' fields": // the smallest packet that a reply of many options goes into
+			b, _ := out.AppendTo(nil, minSize, column < 2)
+			var small Packet
+			if err := small.Parse(b); err != nil {
+				t.Fatal(err)
+			}
+			is = small.File == [fileSize]byte{} && out.File != [fileSize]byte{}
+			seen = map[bool]string{true: "when the options field is full and they are empty", false: "not there"}[column < 2]
+		case "All others":
+			is = others > 0
+			seen = there(is)
 		}
-	}
-	for _, o := range out.Options {
-		if table.options["All others"][column] == "MUST NOT" && !listed[o.Code] {
-			t.Errorf("%v has option %v", out.Type(), o.Code)
+		// SHOULD (Message): there is nothing to say but in a DHCPNAK
+		if !good || want == "MUST" && !is || want == "MUST NOT" && is || want == "SHOULD" && column == 2 && !is || want == "" {
+			t.Errorf("%v to %v: %s there: %v, the table says %q", out.Type(), in.Type(), l.name, is, want)
 		}
+		if seen != "" && l.name == "IP address lease time" && column == 1 {
+			seen += map[bool]string{true: " for DHCPINFORM", false: " for DHCPREQUEST"}[in.Type() == Inform]
+		}
+		s.see(l.name, column, seen)
 	}
 }
