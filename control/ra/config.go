@@ -28,6 +28,7 @@ type LinkConfig struct {
 	HopLimit    int            `doc:"Hop limit of what hosts send. 0: their own." default:"64" min:"0" max:"255"`
 	MTU         int            `toml:"mtu" doc:"Largest packet of the link. 0: not said." min:"0" max:"65535"`
 	Prefixes    []PrefixConfig `toml:"prefix" doc:"Prefixes of the link."`
+	Subnets     []SubnetConfig `toml:"delegated" doc:"Prefixes of the link that are cut from what the provider delegates to this host (dhcp6_client.prefix): their lifetimes are what is left of the delegation, and one that is lost is advertised with lifetimes of 0 (RFC 9915 §6.3). This host has the first address of each."`
 	DNS         []netip.Addr   `toml:"dns" doc:"DNS servers (RFC 8106 §5.1), for hosts without DHCPv6." example:"2001:db8:1::1"`
 	Search      []string       `doc:"Domains in which short names are looked up (RFC 8106 §5.2)." example:"clinic.example"`
 }
@@ -39,6 +40,13 @@ type PrefixConfig struct {
 	Autonomous bool          `doc:"Hosts make addresses of it by themselves: the A flag (RFC 4862). Off where DHCPv6 gives them." default:"true"`
 	Valid      time.Duration `doc:"How long it holds." default:"720h" max:"876000h"`
 	Preferred  time.Duration `doc:"How long addresses of it are for new connections." default:"168h" max:"876000h"`
+}
+
+// SubnetConfig is one prefix of a link, of what is delegated.
+type SubnetConfig struct {
+	Number     int  `doc:"Which /64 of the delegated prefix: 0 is the first." min:"0" max:"65535"`
+	OnLink     bool `doc:"As above." default:"true"`
+	Autonomous bool `doc:"As above." default:"true"`
 }
 
 var preferences = map[string]Preference{"low": Low, "medium": Medium, "high": High}
@@ -85,6 +93,11 @@ func (l *LinkConfig) check(report func(key string, err error)) {
 			report(key+"autonomous", fmt.Errorf("hosts make addresses of a /64 only, not of %v (RFC 4862 §5.5.3)", p.Prefix))
 		}
 	}
+	for i, s := range l.Subnets {
+		if slices.ContainsFunc(l.Subnets[:i], func(other SubnetConfig) bool { return other.Number == s.Number }) {
+			report(fmt.Sprintf("delegated[%d].number", i+1), fmt.Errorf("%d is there twice", s.Number))
+		}
+	}
 	if len(l.DNS) > maxServers {
 		report("dns", fmt.Errorf("%d: at most %d", len(l.DNS), maxServers))
 	}
@@ -94,6 +107,7 @@ func (l *LinkConfig) check(report func(key string, err error)) {
 		}
 	}
 	a, err := l.advertisement()
+	a.Prefixes = append(a.Prefixes, make([]Prefix, len(l.Subnets)+min(len(l.Subnets), 1)*maxLost)...)
 	if err == nil && len(a.AppendTo(nil, make([]byte, 6))) > maxMessage {
 		err = errors.New("all of this is more than fits into one advertisement")
 	}

@@ -47,6 +47,14 @@ func (t *timer) solicited(now time.Time) {
 	}
 }
 
+// changed has what is new told at once, but for the rate, and a few times soon after (RFC 4861 §6.2.4).
+func (t *timer) changed(now time.Time) {
+	t.early, t.next = 0, now
+	if soon := t.last.Add(minDelayBetween); !t.last.IsZero() && soon.After(now) {
+		t.next = soon
+	}
+}
+
 func (t *timer) delay() time.Duration { return time.Duration(t.rand.Int64N(int64(maxDelay))) }
 
 // differs says in what another router of the link contradicts us (RFC 4861 §6.2.7); "" if in nothing.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -24,9 +25,19 @@ type Wire interface {
 
 // Router advertises on one link. Run it once.
 type Router struct {
-	Config LinkConfig
-	Log    *slog.Logger
-	Rand   *rand.Rand // nil: seeded by the runtime
+	Config   LinkConfig
+	Host     Host // nil: this host takes no address of delegated prefixes
+	Withdraw bool // the delegated prefixes are given back after the end, so hosts are told that they are over (RFC 9915 §18.2.7)
+	Log      *slog.Logger
+	Rand     *rand.Rand // nil: seeded by the runtime
+
+	once      sync.Once
+	delegated delegated
+	renewed   chan struct{} // holds one when what is delegated has changed
+}
+
+func (r *Router) init() {
+	r.once.Do(func() { r.delegated.subnets, r.renewed = r.Config.Subnets, make(chan struct{}, 1) })
 }
 
 // The bounds of a running router.
@@ -45,6 +56,7 @@ type arrived struct {
 // Run advertises until ctx ends, says then that this router is one no more, and closes the wire.
 func (r *Router) Run(ctx context.Context, w Wire) error {
 	defer w.Close()
+	r.init()
 	l := r.Config
 	l.fill()
 	told, err := l.advertisement()
@@ -66,6 +78,10 @@ func (r *Router) Run(ctx context.Context, w Wire) error {
 			clock.Stop()
 			if !t.last.IsZero() {
 				told.Lifetime, told.NamesLast = 0, 0 // RFC 4861 §6.2.5, RFC 8106 §5.1
+				if r.Withdraw {
+					r.delegated.take(time.Now(), nil)
+					r.settle(time.Now())
+				}
 				if err := r.send(w, told); err != nil {
 					r.Log.Warn("hosts were not told that the router stops", "error", err)
 				}
@@ -85,6 +101,9 @@ func (r *Router) Run(ctx context.Context, w Wire) error {
 					r.Log.Warn("another router says something else than we do", "interface", l.Interface, "router", m.from, "about", what)
 				}
 			}
+		case <-r.renewed:
+			r.settle(time.Now())
+			t.changed(time.Now())
 		case <-clock.C:
 			if err := r.send(w, told); err != nil {
 				r.Log.Warn("not advertised", "interface", l.Interface, "error", err)
@@ -104,6 +123,7 @@ func (r *Router) send(w Wire, a Advertisement) error {
 		r.Log.Warn("this host forwards no packets here, so it is advertised as no default router", "interface", r.Config.Interface, "set", "net.ipv6.conf.all.forwarding=1")
 		a.Lifetime = 0
 	}
+	a.Prefixes = slices.Concat(a.Prefixes, r.delegated.now(time.Now()))
 	return w.Send(a.AppendTo(nil, hardware))
 }
 
