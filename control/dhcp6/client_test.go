@@ -15,14 +15,15 @@ import (
 // pair is a client and a server, on a link that loses messages, in a time of their own.
 type pair struct {
 	*bench
-	c    *Client
-	now  time.Time
-	rand *rand.Rand
-	loss float64
-	dead bool   // the server
-	said []sent // by the client
-	wall time.Time
-	run  time.Duration
+	c     *Client
+	now   time.Time
+	rand  *rand.Rand
+	loss  float64
+	dead  bool          // the server
+	said  []sent        // by the client
+	heard func(Outcome) // what the server made of each; may be nil
+	wall  time.Time
+	run   time.Duration
 }
 
 type sent struct {
@@ -83,6 +84,9 @@ func (p *pair) exchange(b []byte) {
 		if err := pending.Wait(); err != nil {
 			p.Fatal(err)
 		}
+	}
+	if p.heard != nil {
+		p.heard(out)
 	}
 	if out.Why != "" || p.rand.Float64() < p.loss {
 		return
@@ -318,8 +322,8 @@ func TestClientDiscards(t *testing.T) {
 		w := &writer{}
 		w.start(Advertise, m.XID)
 		spoil(&m, w)
-		if changed := p.c.Receive(p.now, w.b); changed || p.c.State() != "Solicit" || len(p.c.offers) != 0 {
-			t.Errorf("%s: %v, %s, %v", name, changed, p.c.State(), p.c.offers)
+		if changed, why := p.c.Receive(p.now, w.b); changed || p.c.State() != "Solicit" || len(p.c.offers) != 0 || why == "" && name != "nothing for us" {
+			t.Errorf("%s: %v, %q, %s, %v", name, changed, why, p.c.State(), p.c.offers)
 		}
 	}
 }

@@ -5,7 +5,7 @@
 //	RFC 8415 §21.23                       information refresh time, as RFC 9915 has it
 //	draft-cadar-dhc-dhcpv6-opt-email-00   servers of IMAP, POP3 and SMTP: §4 to §7
 //
-// Left out: leasequery; failover; Relay Agent Echo (RFC 4994); Reconfigure to clients without a lease, of whom nothing is remembered. IA_TA and Server Unicast are obsolete and ignored (RFC 9915 §21.5, §21.12).
+// Left out: leasequery; failover; Relay Agent Echo (RFC 4994). IA_TA and Server Unicast are obsolete and ignored (RFC 9915 §21.5, §21.12).
 //
 // Plane: control. The path of one message: listen_linux.go reads it from port 547 and knows the interface, machine.go takes off what
 // relay agents put around it, finds out who asks from which link and takes the message types one by one, machine_assign.go chooses

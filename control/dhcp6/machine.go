@@ -53,6 +53,7 @@ type Outcome struct {
 	Commit []lease.Pending // to wait for before Reply is sent. Valid until the next decision
 	Why    Why             // why nothing is sent
 	Notes  []Note          // what was decided, for the log. Valid until the next decision
+	Path   []byte          // the way to a client without a lease that takes Reconfigure messages
 }
 
 // Note is one thing that happened to an address or prefix.
@@ -147,6 +148,9 @@ func (m *machine) decide(now time.Time, a *Arrival) Outcome {
 		return Outcome{Why: why, Commit: m.commit, Notes: m.notes}
 	}
 	out := Outcome{Reply: m.reply.b, Commit: m.commit, Notes: m.notes}
+	if c.Type == InformationRequest {
+		out.Path = m.path(&c)
+	}
 	if len(layers) > 0 {
 		m.whole = Wrap(m.whole, layers, m.reply.b)
 		out.Reply = m.whole
@@ -173,7 +177,7 @@ func (m *machine) meet(c *asker) Why {
 		c.name = hostname(fqdn)
 	}
 	if _, accept := c.Find(ReconfigureAccept); accept {
-		c.accept = m.plan.Reconfigure
+		c.accept = m.plan.Reconfigure && c.id != ""
 	}
 	return ""
 }

@@ -162,11 +162,11 @@ func (m *machine) usable(c *asker, ia *IA, q netip.Prefix) bool {
 }
 
 // reservedInterface reports whether an address ends in an interface identifier that is nobody's to assign (RFC 5453 §3): the routers'
-// anycast, and the reserved anycast identifiers.
+// anycast, those made of IANA's own Ethernet block (RFC 4291 §2.5.1), and the reserved anycast identifiers.
 func reservedInterface(a netip.Addr) bool {
 	b := a.As16()
 	id := binary.BigEndian.Uint64(b[8:])
-	return id == 0 || id >= 0xfdffffffffffff80 && id <= 0xfdffffffffffffff
+	return id == 0 || id >= 0x02005efffe000000 && id <= 0x02005efffeffffff || id >= 0xfdffffffffffff80 && id <= 0xfdffffffffffffff
 }
 
 // available reports whether nobody else holds an address or prefix, or a part of it, and no other IA of this message has it.

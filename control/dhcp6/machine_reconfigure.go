@@ -79,7 +79,7 @@ func (m *machine) waking(id lease.ID, kind MessageType) []byte {
 // maxPath bounds the way to a client that a lease remembers; who is further away is not woken.
 const maxPath = 1024
 
-// path is the way back to a client, for its lease: the interface, the address, and the relay agents as an empty message in the Relay-reply
+// path is the way back to a client, for its lease or, without one, for wakes: the interface, the address, and the relay agents as an empty message in the Relay-reply
 // messages that lead there. nil where it is not needed.
 //
 //	length u8, the interface's name | address 16, port u16 | Relay-reply messages

@@ -29,7 +29,8 @@ func TestReconfigureKey(t *testing.T) {
 			{Solicit, []func(*writer){client, na, accept, rapid}, true, true},
 			{Request, []func(*writer){client, server, na, accept}, true, true},
 			{Request, []func(*writer){client, server, na}, false, false},
-			{InformationRequest, []func(*writer){client, accept}, false, false}, // we keep no record of it, and could not wake it
+			{InformationRequest, []func(*writer){client, accept}, true, true},
+			{InformationRequest, []func(*writer){accept}, false, false}, // whoever that is
 		} {
 			m, why := b.ask(c.t, c.options...)
 			if m == nil {
@@ -61,8 +62,8 @@ func TestReconfigure(t *testing.T) {
 	var w wakes
 	w.begin(p.leases.Now(), rows)
 	var wokenBy []byte
-	w.due(p.leases.Now(), func(id lease.ID, path []byte) {
-		to, name, datagram, ok := along(path, p.m.waking(id, Renew))
+	w.due(p.leases.Now(), func(id lease.ID, kind MessageType, path []byte) {
+		to, name, datagram, ok := along(path, p.m.waking(id, kind))
 		if !ok || to != netip.MustParseAddrPort("[fe80::2]:546") || name != "eth0" {
 			t.Fatal(to, name, ok)
 		}
@@ -133,7 +134,7 @@ func TestWakes(t *testing.T) {
 	w.begin(now, rows)
 	var times []time.Duration
 	for at := now; at.Before(now.Add(time.Hour)); at = at.Add(time.Second) {
-		w.due(at, func(id lease.ID, _ []byte) {
+		w.due(at, func(id lease.ID, _ MessageType, _ []byte) {
 			if id == rows[0].Client {
 				times = append(times, at.Sub(now)/time.Second)
 			} else if id != rows[1].Client || at.Sub(now) > 5*time.Second {
@@ -154,9 +155,79 @@ func TestWakes(t *testing.T) {
 	w.begin(now, rows)
 	n := 0
 	for i := range 10 {
-		w.due(now.Add(time.Duration(i)*100*time.Millisecond), func(lease.ID, []byte) { n++ })
+		w.due(now.Add(time.Duration(i)*100*time.Millisecond), func(lease.ID, MessageType, []byte) { n++ })
 	}
 	if n != wakesASecond {
 		t.Errorf("%d woken in one second", n)
+	}
+}
+
+// RFC 9915 §18.3.11, §18.2.6: a client without a lease is told too, asks that very server, and has what is new; whom the server does not remember is told at
+// the refresh.
+func TestReconfigureStateless(t *testing.T) {
+	cfg := standard()
+	cfg.Reconfigure = true
+	p := newPair(t, cfg, ClientOptions{Reconfigure: true, Mail: MailConfig{IMAPCode: 65001}}, 1)
+	var w wakes
+	p.heard = func(out Outcome) {
+		if out.Path != nil {
+			w.remember(p.leases.Now(), lease.ID(clientDUID), out.Path, p.leases.Now().Add(time.Hour))
+		}
+	}
+	informed := func() bool { return p.c.State() == "informed" }
+	p.until("informed", time.Minute, informed)
+	if len(w.stateless) != 1 {
+		t.Fatal("not remembered")
+	}
+	cfg.Mail.IMAP = cfg.Mail.IMAP[:1]
+	pl, err := checkedPlan(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.m.plan = pl
+	w.begin(p.leases.Now(), nil)
+	var wokenBy []byte
+	w.due(p.leases.Now(), func(id lease.ID, kind MessageType, path []byte) {
+		to, name, datagram, ok := along(path, p.m.waking(id, kind))
+		if kind != InformationRequest || !ok || to != netip.MustParseAddrPort("[fe80::2]:546") || name != "eth0" {
+			t.Fatal(kind, to, name, ok)
+		}
+		wokenBy = datagram
+	})
+	p.said = nil
+	if p.c.Receive(p.now, wokenBy); p.c.State() != "Information-request" {
+		t.Fatal(p.c.State())
+	}
+	p.until("informed anew", time.Minute, informed)
+	var m Message
+	if err := m.Parse(p.said[0].b); err != nil {
+		t.Fatal(err)
+	}
+	if server, _ := m.Find(ServerID); !bytes.Equal(server, serverDUID) {
+		t.Errorf("it asks server %x", server)
+	}
+	if b := p.c.Binding(); len(b.IMAP) != 1 {
+		t.Errorf("%+v", b)
+	}
+	w.heard(lease.ID(clientDUID), Renew)
+	if len(w.waiting) != 1 {
+		t.Error("a Renew is no answer")
+	}
+	if w.heard(lease.ID(clientDUID), InformationRequest); len(w.waiting) != 0 {
+		t.Error("it is woken still")
+	}
+	now := p.leases.Now()
+	for i := range 2 * maxStateless { // of whom nobody is there
+		w.remember(now, lease.ID([]byte{byte(i), byte(i >> 8), 1}), []byte("path"), now.Add(time.Hour))
+	}
+	if len(w.stateless) != maxStateless {
+		t.Errorf("%d remembered", len(w.stateless))
+	}
+	if w.begin(now.Add(2*time.Hour), nil); len(w.waiting) != 0 {
+		t.Errorf("%d woken who are gone", len(w.waiting))
+	}
+	w.remember(now.Add(2*time.Hour), "new", []byte("path"), now.Add(3*time.Hour))
+	if len(w.stateless) != 1 {
+		t.Errorf("%d remembered", len(w.stateless))
 	}
 }

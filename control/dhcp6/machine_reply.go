@@ -245,6 +245,7 @@ func (m *machine) givenBack(c *asker) Why {
 // informed answers Information-request (RFC 9915 §18.3.6).
 func (m *machine) informed(c *asker) Why {
 	w := m.begin(c, Reply)
+	m.reconfigurable(c, w, Reply)
 	if Requests(c.oro, InformationRefresh) {
 		w.time(InformationRefresh, m.plan.Refresh) // §21.23
 	}
