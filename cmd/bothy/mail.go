@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
+	"sync"
 	"time"
 
 	site "bothy"
@@ -35,6 +36,8 @@ type mailDiscoverCmd struct {
 	POP3Code   int           `name:"pop3-code" default:"65002" placeholder:"CODE" help:"DHCPv6 option of the POP3 servers (${default})."`
 	SMTPCode   int           `name:"smtp-code" default:"65003" placeholder:"CODE" help:"DHCPv6 option of the SMTP servers (${default})."`
 	Enterprise int           `placeholder:"NUMBER" help:"Enterprise number under which option 17 has the same lists."`
+	Name       string        `placeholder:"HOST" help:"Ask each server, by TLS, for proof that this is its name. Nothing else is said to it."`
+	CA         string        `name:"ca" type:"existingfile" help:"Certificates that such proof may rest on. Without it: those of this machine."`
 	Timeout    time.Duration `default:"10s" help:"How long to wait for an answer (${default})."`
 	JSON       bool          `help:"Print JSON."`
 }
@@ -44,22 +47,45 @@ func (mailDiscoverCmd) Help() string {
 option codes: the network's operator has chosen some.
 
 Whoever answers first on the link is believed, and may be anybody: never send a password to an address from here unless TLS proves that it is
-the server whose name you know.
+the server whose name you know. That is what --name asks for; Bothy itself sends none to any address that it learnt so.
 
 Examples:
 
-    bothy mail discover eth0 --json | jq -r '.smtp[0]'`
+    bothy mail discover eth0 --name mail.clinic.example --ca ca.pem
+    bothy mail discover eth0 --json | jq -r '.smtp[0].address'`
 }
 
 // servers are what there is to print.
 type servers struct {
-	IMAP []netip.Addr `json:"imap"`
-	POP3 []netip.Addr `json:"pop3"`
-	SMTP []netip.Addr `json:"smtp"`
+	IMAP []learnt `json:"imap"`
+	POP3 []learnt `json:"pop3"`
+	SMTP []learnt `json:"smtp"`
 }
+
+// learnt is a server as the network names it.
+type learnt struct {
+	Address netip.Addr `json:"address"`
+	By      string     `json:"by"`   // "DHCPv4" or "DHCPv6"
+	From    string     `json:"from"` // the server that said so: its address, or its DUID
+	Trust   trust      `json:"trust"`
+	Why     string     `json:"why,omitempty"` // it is not proven, though asked
+}
+
+// trust is what is known of a server.
+type trust string
+
+// The three kinds.
+const (
+	unproven trust = "unproven" // anybody on the link may have said it
+	proven   trust = "proven"   // it has shown a certificate for the name that was asked for
+	failed   trust = "failed"   // it has not
+)
 
 func (c *mailDiscoverCmd) Run(ctx context.Context, g *globals, std stdio) error {
 	found, err := c.find(ctx, g)
+	if err == nil {
+		err = c.prove(ctx, &found)
+	}
 	if err != nil {
 		return err
 	}
@@ -69,16 +95,71 @@ func (c *mailDiscoverCmd) Run(ctx context.Context, g *globals, std stdio) error 
 	if len(found.IMAP)+len(found.POP3)+len(found.SMTP) == 0 {
 		return exit{exitFailed, errors.New("the network names no mail servers, or under other option codes")}
 	}
-	rows := [][]string{{"SERVICE", "SERVERS"}}
-	for _, l := range []struct {
-		name string
-		all  []netip.Addr
-	}{{"IMAP", found.IMAP}, {"POP3", found.POP3}, {"SMTP", found.SMTP}} {
-		if len(l.all) > 0 {
-			rows = append(rows, []string{l.name, strings.Trim(fmt.Sprint(l.all), "[]")})
+	rows := [][]string{{"SERVICE", "SERVER", "SAID BY", "TRUST"}}
+	for _, l := range found.lists() {
+		for _, s := range *l.all {
+			text := string(s.Trust)
+			if s.Trust == proven {
+				text = "proves to be " + c.Name
+			} else if s.Why != "" {
+				text += ": " + s.Why
+			}
+			rows = append(rows, []string{l.service, s.Address.String(), s.By + " server " + s.From, text})
 		}
 	}
-	return printTable(std.out, rows)
+	if err := printTable(std.out, rows); err != nil || c.Name != "" {
+		return err
+	}
+	_, err = fmt.Fprintln(std.out, "Unproven: whoever answered first on the link is believed. --name asks the servers for proof of their name.")
+	return err
+}
+
+// list is the servers of one service, and the port where it speaks TLS from the start (RFC 8314 §3).
+type list struct {
+	service string
+	port    uint16
+	all     *[]learnt
+}
+
+func (s *servers) lists() []list {
+	return []list{{"IMAP", 993, &s.IMAP}, {"POP3", 995, &s.POP3}, {"SMTP", 465, &s.SMTP}}
+}
+
+// prove asks each server for a certificate with the name that the operator knows. Nothing else is said to it.
+func (c *mailDiscoverCmd) prove(ctx context.Context, found *servers) error {
+	if c.Name == "" {
+		return nil
+	}
+	cfg := &tls.Config{ServerName: c.Name, MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		pool, err := roots(c.CA)
+		if err != nil {
+			return err
+		}
+		cfg.RootCAs = pool
+	}
+	var work sync.WaitGroup
+	for _, l := range found.lists() {
+		for i := range *l.all {
+			work.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+				defer cancel()
+				(*l.all)[i].prove(ctx, cfg, l.port)
+			})
+		}
+	}
+	work.Wait()
+	return nil
+}
+
+// prove notes whether the server has a certificate for the name in cfg.
+func (s *learnt) prove(ctx context.Context, cfg *tls.Config, port uint16) {
+	conn, err := (&tls.Dialer{Config: cfg}).DialContext(ctx, "tcp", netip.AddrPortFrom(s.Address, port).String())
+	if s.Trust = proven; err != nil {
+		s.Trust, s.Why = failed, err.Error()
+		return
+	}
+	conn.Close()
 }
 
 // find asks the running server, or the link; IPv6 stands first.
@@ -124,13 +205,22 @@ func (c *mailDiscoverCmd) find(ctx context.Context, g *globals) (servers, error)
 // otherWait is how long the second protocol may take when the first has answered.
 const otherWait = 3 * time.Second
 
+// merge has the servers of IPv6 first.
 func merge(four *dhcp4.Binding, six *dhcp6.Binding) servers {
-	var all servers
+	all := servers{IMAP: []learnt{}, POP3: []learnt{}, SMTP: []learnt{}}
+	add := func(to *[]learnt, by, from string, addrs []netip.Addr) {
+		for _, a := range addrs {
+			*to = append(*to, learnt{Address: a, By: by, From: from, Trust: unproven})
+		}
+	}
 	if six != nil {
-		all = servers{IMAP: six.IMAP, POP3: six.POP3, SMTP: six.SMTP}
+		for to, addrs := range map[*[]learnt][]netip.Addr{&all.IMAP: six.IMAP, &all.POP3: six.POP3, &all.SMTP: six.SMTP} {
+			add(to, "DHCPv6", six.Server.String(), addrs)
+		}
 	}
 	if four != nil {
-		all.POP3, all.SMTP = append(all.POP3, four.POP3...), append(all.SMTP, four.SMTP...)
+		add(&all.POP3, "DHCPv4", four.Server.String(), four.POP3)
+		add(&all.SMTP, "DHCPv4", four.Server.String(), four.SMTP)
 	}
 	return all
 }

@@ -112,7 +112,7 @@ func TestProgram(t *testing.T) {
 		p.sees(file, what)
 	}
 	out := run(t, "ip", "netns", "exec", ns, p.binary, "mail", "discover", "eth0", "--json", "--timeout", "5s")
-	if !strings.Contains(strings.Join(strings.Fields(out), ""), `"pop3":["192.0.2.1"],"smtp":["192.0.2.1"]`) {
+	if !strings.Contains(strings.Join(strings.Fields(out), ""), `"pop3":[{"address":"192.0.2.1","by":"DHCPv4","from":"192.0.2.1","trust":"unproven"}],"smtp":[{"address":"192.0.2.1"`) {
 		t.Errorf("mail discover: %s", out)
 	}
 }
