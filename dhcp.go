@@ -1,6 +1,7 @@
 package site
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -32,10 +33,13 @@ type addressing struct {
 
 	client4 atomic.Pointer[dhcp4.ClientService] // the one that runs
 	client6 atomic.Pointer[dhcp6.ClientService]
+	relay4  atomic.Pointer[dhcp4.Relay]
 	leased  link.Manual // whether a client of ours has an address
 
-	mu  sync.Mutex
-	has map[string]string // what each client has, by protocol
+	mu        sync.Mutex
+	has       map[string]string // what each client has, by protocol
+	delegated []ra.Delegation   // to our DHCPv6 client
+	routers   map[*ra.Router]bool
 }
 
 // leases tells what the client of a protocol has; "" is nothing. Either client's address has the link up.
@@ -53,6 +57,35 @@ func (a *addressing) leases(protocol, has string) {
 		}
 	}
 	a.leased.Set(false, "no address")
+}
+
+// delegate tells the links what is delegated to this host now.
+func (a *addressing) delegate(held []dhcp6.Held) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.delegated = nil
+	for _, h := range held {
+		a.delegated = append(a.delegated, ra.Delegation(h))
+	}
+	for r := range a.routers {
+		r.Delegate(a.delegated)
+	}
+}
+
+// route has a router told, until left.
+func (a *addressing) route(r *ra.Router) (left func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.routers == nil {
+		a.routers = map[*ra.Router]bool{}
+	}
+	a.routers[r] = true
+	r.Delegate(a.delegated)
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.routers, r)
+	}
 }
 
 // openAddressing opens the leases of what is configured.
@@ -122,10 +155,14 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 		relay := dhcp4.NewRelay(cfg.DHCP4Relay, s.env.Log.With("service", "dhcp4-relay"))
 		var wire dhcp4.Wire
 		units["dhcp4 relay"] = unit{
-			spec:  cfg.DHCP4Relay,
-			open:  func() (err error) { wire, err = dhcp4.Listen(nil); return err }, // replies come from anywhere
-			shut:  func() { wire.Close() },
-			run:   func(ctx context.Context) error { return relay.Run(ctx, wire) },
+			spec: cfg.DHCP4Relay,
+			open: func() (err error) { wire, err = dhcp4.Listen(nil); return err }, // replies come from anywhere
+			shut: func() { wire.Close() },
+			run: func(ctx context.Context) error {
+				s.dhcp.relay4.Store(relay)
+				defer s.dhcp.relay4.CompareAndSwap(relay, nil)
+				return relay.Run(ctx, wire)
+			},
 			grace: cfg.StopGrace,
 		}
 	}
@@ -140,7 +177,7 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 		s.dhcp.leases("DHCPv6", "")
 	}
 	for _, l := range cfg.RA.Links {
-		units["router on "+l.Interface] = s.routerUnit(l, cfg.StopGrace)
+		units["router on "+l.Interface] = s.routerUnit(l, cfg.DHCP6Client.Release, cfg.StopGrace)
 	}
 	if stores := s.dhcp.stores(); cfg.Hosts.File != "" && len(stores) > 0 {
 		names := &hosts.Writer{Config: cfg.Hosts, Reserved: []string{cfg.Hostname}, Log: s.env.Log.With("service", "hosts")}
@@ -210,6 +247,7 @@ func (s *Site) client6Unit(cfg Config) unit {
 		Config: cfg.DHCP6Client, Host: iface.Interface(cfg.DHCP6Client.Interface), File: filepath.Join(cfg.Data, "dhcp6.binding"),
 		Log: s.env.Log.With("service", "dhcp6-client"),
 		Changed: func(b dhcp6.Binding) {
+			s.dhcp.delegate(b.Prefixes)
 			have := append(slices.Clone(b.Addresses), b.Prefixes...)
 			if len(have) == 0 {
 				s.dhcp.leases("DHCPv6", "")
@@ -238,17 +276,19 @@ func (s *Site) client6Unit(cfg Config) unit {
 }
 
 // routerUnit tells the hosts of a link that this host is their router.
-func (s *Site) routerUnit(l ra.LinkConfig, grace time.Duration) unit {
-	router := &ra.Router{Config: l, Log: s.env.Log.With("service", "ra")}
+func (s *Site) routerUnit(l ra.LinkConfig, withdraw bool, grace time.Duration) unit {
+	router := &ra.Router{Config: l, Host: iface.Interface(l.Interface), Withdraw: withdraw, Log: s.env.Log.With("service", "ra")}
 	var wire ra.Wire
 	return unit{
-		spec: l,
+		spec: []any{l, withdraw},
 		open: func() (err error) { wire, err = ra.Listen(l.Interface); return err },
 		shut: func() { wire.Close() },
-		run:  func(ctx context.Context) error { return router.Run(ctx, wire) },
-
+		run: func(ctx context.Context) error {
+			defer s.dhcp.route(router)()
+			return router.Run(ctx, wire)
+		},
 		grace: grace,
-		stage: ground,
+		stage: movers, // hosts hear that a prefix is over before our client gives it back
 	}
 }
 
@@ -316,9 +356,12 @@ type Uplink struct {
 // Lease is one row of GET /v1/leases. Its times are those of people's clocks.
 type Lease struct {
 	lease.Lease
+	Kind    string    `json:"kind"`    // "address", or "prefix" for one that was delegated
 	Current bool      `json:"current"` // held now
 	Expires time.Time `json:"expires,omitzero"`
 	Updated time.Time `json:"updated"`
+	Circuit string    `json:"circuit,omitempty"` // where a relay agent says that the client is (RFC 3046 §3.1), as text or in hexadecimal
+	Remote  string    `json:"remote,omitempty"`  // and who it is (§3.2)
 }
 
 // LeaseRequest names an address, or a delegated prefix.
@@ -401,7 +444,23 @@ func (s *Site) changeLease(q LeaseRequest, change func(*lease.Store, netip.Prefi
 }
 
 func shownLease(store *lease.Store, l lease.Lease) Lease {
-	return Lease{Lease: l, Current: l.Current(store.Now()), Expires: store.TimeOfDay(l.Expires), Updated: store.TimeOfDay(l.Updated)}
+	shown := Lease{Lease: l, Kind: "address", Current: l.Current(store.Now()), Expires: store.TimeOfDay(l.Expires), Updated: store.TimeOfDay(l.Updated)}
+	switch {
+	case !l.Prefix.IsSingleIP():
+		shown.Kind = "prefix"
+	case l.Prefix.Addr().Is4():
+		circuit, remote := dhcp4.RelayedFrom(l.Data)
+		shown.Circuit, shown.Remote = readable(circuit), readable(remote)
+	}
+	return shown
+}
+
+// readable is octets as text where they are some, else in hexadecimal.
+func readable(b []byte) string {
+	if bytes.ContainsFunc(b, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return lease.ID(b).String()
+	}
+	return string(b)
 }
 
 // parseAddress reads an address, or a prefix.

@@ -60,6 +60,7 @@ func (s *Site) reading() metrics.State {
 			Name: p.Provider, Account: p.Account, Stage: p.Stage, Outcome: string(p.Outcome), Last: p.LastCall, Next: p.NextCall, Failures: p.Failures,
 		})
 	}
+	st.DHCP = s.readDHCP()
 	if pair := s.certs.current.Load(); pair != nil && len(pair.Certificate) > 0 {
 		if leaf, err := x509.ParseCertificate(pair.Certificate[0]); err == nil {
 			st.Certificate = leaf.NotAfter

@@ -111,6 +111,8 @@ func (c *leaseShowCmd) Run(ctx context.Context, g *globals, std stdio) error {
 			{"client", l.Client.String()},
 			{"hardware", hardwareText(l)},
 			{"host", l.Hostname},
+			{"circuit", l.Circuit},
+			{"remote", l.Remote},
 		})
 	}
 	return fmt.Errorf("%s was never given to anybody: bothy lease list --all shows what was", c.Address)
@@ -198,7 +200,7 @@ func (c *leaseExportCmd) Run(ctx context.Context, g *globals, std stdio) error {
 
 func exportCSV(w io.Writer, all []site.Lease) error {
 	out := csv.NewWriter(w)
-	out.Write([]string{"address", "state", "current", "pinned", "expires", "updated", "client", "iaid", "hardware", "hostname"}) // Error says it
+	out.Write([]string{"address", "state", "current", "pinned", "expires", "updated", "client", "iaid", "hardware", "hostname", "kind", "circuit", "remote"}) // Error says it
 	for _, l := range all {
 		expires := ""
 		if !l.Expires.IsZero() {
@@ -206,7 +208,7 @@ func exportCSV(w io.Writer, all []site.Lease) error {
 		}
 		out.Write([]string{
 			addressText(l), l.State.String(), strconv.FormatBool(l.Current), strconv.FormatBool(l.Pinned), expires,
-			l.Updated.UTC().Format(time.RFC3339), l.Client.String(), strconv.FormatUint(uint64(l.IAID), 10), hardwareText(l), l.Hostname,
+			l.Updated.UTC().Format(time.RFC3339), l.Client.String(), strconv.FormatUint(uint64(l.IAID), 10), hardwareText(l), l.Hostname, l.Kind, l.Circuit, l.Remote,
 		})
 	}
 	out.Flush()

@@ -17,6 +17,7 @@ import (
 
 	"bothy/control/hook"
 	"bothy/control/lease"
+	"bothy/control/tally"
 	"bothy/lib/file"
 )
 
@@ -98,6 +99,7 @@ type ClientService struct {
 	asking  netip.Addr // an ARP check is under way
 	carrier bool
 	looked  time.Time // at the carrier
+	tally   tally.Tally
 }
 
 // checked is the end of an ARP check.
@@ -148,9 +150,11 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 			return fmt.Errorf("dhcp4: client on %s: %w", s.Config.Interface, err)
 		case b := <-packets:
 			if err := p.Parse(b); err != nil {
-				s.Log.Debug("packet not read", "interface", s.Config.Interface, "error", err)
+				s.dropped(&p, WhyMalformed, err)
+			} else if why := s.client.Receive(time.Now(), &p); why != "" {
+				s.dropped(&p, why, nil)
 			} else {
-				s.client.Receive(time.Now(), &p)
+				s.tally.Received(p.Type().String())
 			}
 		case c := <-s.checked:
 			s.asking = netip.Addr{}
@@ -161,6 +165,12 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 		}
 		timer.Stop()
 	}
+}
+
+// dropped counts a packet that is not for us and says why: answers to our neighbours are none of the operator's business.
+func (s *ClientService) dropped(p *Packet, why Why, err error) {
+	s.tally.Dropped(string(why))
+	s.Log.Debug("packet dropped", "interface", s.Config.Interface, "why", string(why), "type", p.Type(), "error", err)
 }
 
 func (s *ClientService) options(w ClientWire) ClientOptions {
@@ -226,7 +236,9 @@ func (s *ClientService) send(w ClientWire, out *Sent) {
 	s.Log.Debug("message", "interface", s.Config.Interface, "type", out.Packet.Type(), "state", s.client.State(), "to", out.To)
 	if err := w.Send(b, out); err != nil { // the link is down, perhaps: it is sent again
 		s.Log.Debug("message not sent", "interface", s.Config.Interface, "error", err)
+		return
 	}
+	s.tally.Sent(out.Packet.Type().String())
 }
 
 // check asks who has an address, a few times (RFC 2131 §4.4.1). What cannot be asked is used: without ARP nobody could be reached anyhow.

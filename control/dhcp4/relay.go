@@ -110,6 +110,24 @@ func (r *relay) down(a *Arrival, raw []byte) (b []byte, to []Destination, why Wh
 // circuitID is the sub-option of RFC 3046 §3.1.
 const circuitID = 1
 
+// remoteID is the sub-option of RFC 3046 §3.2.
+const remoteID = 2
+
+// RelayedFrom returns the circuit and the remote ID of relay agent information, which a lease keeps as Data; nil for what is not there.
+func RelayedFrom(information []byte) (circuit, remote []byte) {
+	for len(information) >= 2 && len(information) >= 2+int(information[1]) {
+		value := information[2 : 2+information[1]]
+		switch information[0] {
+		case circuitID:
+			circuit = value
+		case remoteID:
+			remote = value
+		}
+		information = information[2+len(value):]
+	}
+	return circuit, remote
+}
+
 // withCircuit adds relay agent information behind the other options; a packet without room for it, or that cannot have it, stays as it is (RFC 3046
 // §2.1).
 func withCircuit(b []byte, name string) []byte {

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"sync"
 	"time"
 
 	"bothy/control/lease"
+	"bothy/control/tally"
 )
 
 // Relay is the relay agent. Run it once.
@@ -17,32 +16,18 @@ type Relay struct {
 	relay relay
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	stats  RelayStats
+	tally  tally.Tally
 	second int64 // of the last line about a message that was not relayed
 	lines  int   // in that second
 }
 
-// RelayStats are counters since NewRelay.
-type RelayStats struct {
-	Up      uint64 // requests, to servers
-	Down    uint64 // replies, to clients
-	Dropped map[Why]uint64
-}
-
 // NewRelay returns a relay agent.
 func NewRelay(cfg RelayConfig, log *slog.Logger) *Relay {
-	return &Relay{relay: relay{cfg, map[netip.Addr]*Link{}}, log: log, stats: RelayStats{Dropped: map[Why]uint64{}}}
+	return &Relay{relay: relay{cfg, map[netip.Addr]*Link{}}, log: log}
 }
 
-// Stats returns the counters.
-func (r *Relay) Stats() RelayStats {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	st := r.stats
-	st.Dropped = maps.Clone(st.Dropped)
-	return st
-}
+// Counts are the counters since NewRelay: every message that is relayed has been received, and is sent once, to however many servers.
+func (r *Relay) Counts() tally.Counts { return r.tally.Counts() }
 
 // Run relays what comes from the wire until ctx ends, and closes the wire.
 func (r *Relay) Run(ctx context.Context, w Wire) error {
@@ -83,13 +68,9 @@ func (r *Relay) handle(w Wire, a *Arrival, raw []byte) {
 }
 
 func (r *Relay) send(w Wire, a *Arrival, b []byte, to []Destination) {
-	r.mu.Lock()
-	if a.Packet.Op == BootReply {
-		r.stats.Down++
-	} else {
-		r.stats.Up++
-	}
-	r.mu.Unlock()
+	kind := a.Packet.Type().String()
+	r.tally.Received(kind)
+	sent := false
 	for _, d := range to {
 		err := w.Send(b, d)
 		if err != nil && d.Hardware { // RFC 1542 §4.1.2: else by broadcast
@@ -100,15 +81,17 @@ func (r *Relay) send(w Wire, a *Arrival, b []byte, to []Destination) {
 			r.log.Warn("message not relayed", "to", d.AddrPort, "error", err)
 			continue
 		}
-		r.log.Debug("relayed", "type", a.Packet.Type(), "to", d.AddrPort, "hops", b[3])
+		r.log.Debug("relayed", "type", kind, "to", d.AddrPort, "hops", b[3])
+		sent = true
+	}
+	if sent {
+		r.tally.Sent(kind)
 	}
 }
 
 // dropped counts a message that is not passed on and says why, unless there are too many.
 func (r *Relay) dropped(a *Arrival, why Why) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.stats.Dropped[why]++
+	r.tally.Dropped(string(why))
 	if second := time.Now().Unix(); second != r.second {
 		r.second, r.lines = second, 0
 	}

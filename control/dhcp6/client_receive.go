@@ -11,36 +11,44 @@ import (
 	"bothy/control/lease"
 )
 
+// What a client drops, beside what a server drops too.
+const (
+	WhyNotOurs    Why = "it answers another exchange, or another client"
+	WhyUnexpected Why = "nothing of that kind is waited for"
+	WhyForged     Why = "it is not authenticated, or was heard before"
+)
+
 // Receive takes a message that came at now, unicast to the client (RFC 9915 §16: multicast is not accepted), and reports whether the
-// binding has changed. What is to be sent then, Tick says.
-func (c *Client) Receive(now time.Time, b []byte) (changed bool) {
+// binding has changed, or why the message counts for nothing. What is to be sent then, Tick says.
+func (c *Client) Receive(now time.Time, b []byte) (changed bool, why Why) {
 	var m Message
 	if m.Parse(b) != nil {
-		return false
+		return false, WhyMalformed
 	}
 	server, ok := m.Find(ServerID)
 	if !ok || len(server) < minDUID || len(server) > maxDUID {
-		return false // §16.3, §16.10, §16.11
+		return false, WhyNoServer // §16.3, §16.10, §16.11
 	}
 	client, named := m.Find(ClientID)
 	if named && !bytes.Equal(client, c.o.DUID) || !named {
-		return false // we name ourselves in every message
+		return false, WhyNotOurs // we name ourselves in every message
 	}
 	if m.Type == Reconfigure {
 		return c.reconfigured(now, b, &m)
 	}
 	if c.ex.kind == 0 || c.ex.began.IsZero() || m.XID != c.ex.xid {
-		return false
+		return false, WhyNotOurs
 	}
-	c.learnTimes(&m)
 	switch {
 	case m.Type == Advertise && c.ex.kind == Solicit:
+		c.learnTimes(&m)
 		c.advertise(now, &m, lease.ID(server))
-		return false
-	case m.Type != Reply:
-		return false
+		return false, ""
+	case m.Type == Reply && c.awaits(&m, lease.ID(server)):
+		c.learnTimes(&m)
+		return c.reply(now, &m, lease.ID(server)), ""
 	}
-	return c.reply(now, &m, lease.ID(server))
+	return false, WhyUnexpected
 }
 
 // learnTimes takes SOL_MAX_RT and INF_MAX_RT, whatever else the message says (§21.24, §21.25).
@@ -114,15 +122,22 @@ func statusOf(options []Option) Status {
 	return s
 }
 
+// awaits reports whether a Reply is the answer to what was sent.
+func (c *Client) awaits(m *Message, server lease.ID) bool {
+	switch c.ex.kind {
+	case Solicit: // §18.2.1
+		_, rapid := m.Find(RapidCommit)
+		return c.o.RapidCommit && rapid
+	case Request, Renew, InformationRequest:
+		return c.ex.server == "" || server == c.ex.server
+	}
+	return true
+}
+
 // reply takes a Reply (§18.2.10).
 func (c *Client) reply(now time.Time, m *Message, server lease.ID) (changed bool) {
 	kind, status := c.ex.kind, statusOf(m.Options).Code
-	_, rapid := m.Find(RapidCommit)
 	switch {
-	case kind == Solicit && (!c.o.RapidCommit || !rapid): // §18.2.1
-		return false
-	case (kind == Request || kind == Renew) && server != c.ex.server:
-		return false
 	case kind == Release || kind == Decline: // §18.2.10.2: whatever it says
 		c.ex = exchange{}
 		if kind == Decline {
@@ -136,7 +151,9 @@ func (c *Client) reply(now time.Time, m *Message, server lease.ID) (changed bool
 	case kind == InformationRequest:
 		c.ex = exchange{}
 		c.learn(now, m, server)
-		c.binding.Refresh = now.Add(refresh(m))
+		if c.o.stateless() { // else what is learnt is refreshed with the leases
+			c.binding.Refresh = now.Add(refresh(m))
+		}
 		return true
 	case status == NotOnLink: // §18.2.10.1
 		c.solicit(now)
@@ -350,19 +367,22 @@ func decodeDomains(v []byte) (all []string) {
 
 // reconfigured begins the exchange that a server asks for (§18.2.11), if it is the one that gave us what we have. The binding changes by the
 // number of the message, which is never taken again.
-func (c *Client) reconfigured(now time.Time, b []byte, m *Message) (changed bool) {
+func (c *Client) reconfigured(now time.Time, b []byte, m *Message) (changed bool, why Why) {
 	wanted, ok := m.Find(ReconfigureMessage)
-	if !c.o.Reconfigure || !ok || len(wanted) != 1 || c.ex.kind != 0 || !c.genuine(b, m) {
-		return false
+	switch {
+	case !c.o.Reconfigure || !ok || len(wanted) != 1 || c.ex.kind != 0:
+		return false, WhyUnexpected
+	case !c.genuine(b, m):
+		return false, WhyForged
 	}
 	switch kind := MessageType(wanted[0]); {
 	case kind == InformationRequest:
-		c.start(now, InformationRequest, "")
+		c.start(now, InformationRequest, c.binding.Server) // §18.2.6: to the server of the Reconfigure, which is that of the key
 	case kind == Renew && c.binding.leases():
 		c.start(now, Renew, c.binding.Server)
 		c.ex.deadline = c.binding.Rebind
 	case kind == Rebind && c.binding.leases():
 		c.start(now, Rebind, "")
 	}
-	return true
+	return true, ""
 }

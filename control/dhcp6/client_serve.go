@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"bothy/control/hook"
+	"bothy/control/tally"
 	"bothy/lib/file"
 )
 
@@ -75,6 +76,7 @@ type ClientService struct {
 	hook    *hook.Hook
 	set     []Held // on the host
 	unsure  []Held // whose duplicate address detection is not over
+	tally   tally.Tally
 }
 
 // Binding is what the client has now.
@@ -117,19 +119,31 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 			timer.Stop()
 			return fmt.Errorf("dhcp6: client on %s: %w", s.Config.Interface, err)
 		case b := <-messages:
-			s.client.Receive(time.Now(), b)
+			_, why := s.client.Receive(time.Now(), b)
+			if kind := MessageType(b[0]).String(); why == "" {
+				s.tally.Received(kind)
+			} else {
+				s.tally.Dropped(string(why))
+				s.Log.Debug("message dropped", "interface", s.Config.Interface, "why", string(why), "type", kind)
+			}
 		case <-timer.C:
 		}
 		timer.Stop()
 		now := time.Now()
 		s.check(now)
 		if out := s.client.Tick(now); out != nil {
-			if err := w.Send(out); err != nil { // the link is down, perhaps: it is sent again
-				s.Log.Debug("message not sent", "interface", s.Config.Interface, "error", err)
-			}
+			s.send(w, out)
 		}
 		s.follow(now)
 	}
+}
+
+func (s *ClientService) send(w ClientWire, b []byte) {
+	if err := w.Send(b); err != nil { // the link is down, perhaps: it is sent again
+		s.Log.Debug("message not sent", "interface", s.Config.Interface, "error", err)
+		return
+	}
+	s.tally.Sent(MessageType(b[0]).String())
 }
 
 func receive(w ClientWire, to chan<- []byte, done <-chan struct{}) error {
@@ -138,6 +152,9 @@ func receive(w ClientWire, to chan<- []byte, done <-chan struct{}) error {
 		n, err := w.Receive(b)
 		if err != nil {
 			return err
+		}
+		if n == 0 {
+			continue
 		}
 		select {
 		case to <- slices.Clone(b[:n]):
@@ -276,8 +293,6 @@ func (s *ClientService) end(w ClientWire) {
 	s.client.Release(now)
 	s.follow(now) // §18.2.7: before the message is sent
 	if out := s.client.Tick(now); out != nil {
-		if err := w.Send(out); err != nil {
-			s.Log.Warn("lease not given back", "error", err)
-		}
+		s.send(w, out)
 	}
 }

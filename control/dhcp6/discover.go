@@ -22,7 +22,7 @@ func Discover(ctx context.Context, w ClientWire, duid []byte, mail MailConfig) (
 			timer.Stop()
 			return Binding{}, err
 		case b := <-messages:
-			if c.Receive(time.Now(), b) {
+			if changed, _ := c.Receive(time.Now(), b); changed {
 				timer.Stop()
 				return c.Binding(), nil
 			}

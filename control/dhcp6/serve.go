@@ -138,8 +138,8 @@ func (s *Server) wake(w Wire, done <-chan struct{}) {
 func (s *Server) wakeDue(w Wire) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.wakes.due(s.o.Leases.Now(), func(id lease.ID, path []byte) {
-		to, name, datagram, ok := along(path, s.machine.waking(id, Renew))
+	s.wakes.due(s.o.Leases.Now(), func(id lease.ID, kind MessageType, path []byte) {
+		to, name, datagram, ok := along(path, s.machine.waking(id, kind))
 		if !ok {
 			return
 		}
@@ -238,6 +238,10 @@ func (s *Server) decide(a *Arrival, todo *sending) bool {
 	id, _ := m.Find(ClientID)
 	client := lease.ID(id)
 	s.wakes.heard(client, m.Type)
+	if out.Path != nil {
+		now := s.o.Leases.Now()
+		s.wakes.remember(now, client, out.Path, now.Add(2*s.machine.plan.Refresh))
+	}
 	*todo = sending{b: todo.b[:0], to: a.Source, link: a.Link, commit: append(todo.commit[:0], out.Commit...), notes: append(todo.notes[:0], out.Notes...), client: client}
 	if out.Why == "" {
 		todo.b = append(todo.b, out.Reply...)

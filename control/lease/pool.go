@@ -80,6 +80,9 @@ func prefixBits(a netip.Addr) [12]byte {
 // Size is how many addresses there are.
 func (p *Pool) Size() int { return len(p.free.until) }
 
+// String is the first address and the last.
+func (p *Pool) String() string { return p.first.String() + "-" + p.addr(int32(p.Size()-1)).String() }
+
 // Contains reports whether an address is in the pool.
 func (p *Pool) Contains(a netip.Addr) bool {
 	_, ok := p.index(a)
@@ -123,6 +126,24 @@ func (p *Pool) Free(a netip.Addr, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.free.until[i] != never && p.free.until[i] <= now.UnixMilli()
+}
+
+// Taken is how many addresses are not free at now: leased, offered, in quarantine, or nobody's to have.
+func (p *Pool) Taken(now time.Time) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, until := range p.free.until {
+		if until == never || until > now.UnixMilli() {
+			n++
+		}
+	}
+	return n
+}
+
+// Use is how full a pool is.
+type Use struct {
+	Name        string // for people
+	Size, Taken int
 }
 
 // Hold says that an address is taken until t, by an offer for example; zero is for ever.

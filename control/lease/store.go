@@ -154,6 +154,37 @@ func (s *Store) Close() error { return s.log.Close() }
 // Err returns why nothing can be stored any more; nil while all is well.
 func (s *Store) Err() error { return s.log.Err() }
 
+// Stats are the counters of a Store.
+type Stats struct {
+	Bound, Ended, Released, Declined int // rows; of leases that ended by themselves, and those in quarantine
+	Pinned                           int // of all these
+	Log                              wal.Stats
+}
+
+// Stats looks at every row.
+func (s *Store) Stats() (st Stats) {
+	st.Log = s.log.Stats()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.now()
+	for _, r := range s.rows {
+		switch {
+		case r.Current(now):
+			st.Bound++
+		case r.State == Released:
+			st.Released++
+		case r.State == Declined && !r.expired(now):
+			st.Declined++
+		default:
+			st.Ended++
+		}
+		if r.Pinned {
+			st.Pinned++
+		}
+	}
+	return st
+}
+
 // Now is the store's clock, by which leases expire. It never goes back and never jumps while the store is open.
 func (s *Store) Now() time.Time {
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"time"
 )
 
 // group is what one write and one sync make durable: neighbours in one segment.
@@ -204,6 +205,7 @@ func (l *Log) take() (g *group, ok bool) {
 
 // flush makes a group durable and wakes who waits for it.
 func (l *Log) flush(g *group) {
+	began := time.Now()
 	_, err := g.segment.file.WriteAt(g.buf, g.start)
 	short := err != nil && full(err)
 	switch {
@@ -223,6 +225,7 @@ func (l *Log) flush(g *group) {
 	default: // even when the log died meanwhile: this is durable
 		l.written = Position{g.segment.number, uint32(g.start) + uint32(len(g.buf))}
 		l.stats.Syncs++
+		l.stats.SyncTime += time.Since(began)
 		l.stats.Bytes += uint64(len(g.buf))
 		if len(l.idle) < 2 {
 			l.idle = append(l.idle, g.buf)

@@ -54,11 +54,12 @@ type Damage struct {
 
 // Stats are counters since Open and the present size.
 type Stats struct {
-	Appends  uint64 // records
-	Syncs    uint64 // of groups; those of new segments are not counted
-	Bytes    uint64 // written in groups
-	Segments int    // files, the one allocated ahead included
-	Size     int64  // octets of those files
+	Appends  uint64        // records
+	Syncs    uint64        // of groups; those of new segments are not counted
+	SyncTime time.Duration // that they took, all together, and the writing before each
+	Bytes    uint64        // written in groups
+	Segments int           // files, the one allocated ahead included
+	Size     int64         // octets of those files
 }
 
 // Log is an open log. Safe for concurrent use.

@@ -34,6 +34,7 @@ type State struct {
 	Sessions        map[string]int // of customers that call, by what they do
 	Customers       Customers
 	Providers       []Provider // that are called
+	DHCP            []DHCP     // services of addresses
 	Started         time.Time
 	Version         string
 }
@@ -59,6 +60,24 @@ type Provider struct {
 	Outcome       string // of the last call; empty: there was none
 	Last, Next    time.Time
 	Failures      int // calls in a row
+}
+
+// DHCP is one service of addresses: a server, a relay agent, or a client.
+type DHCP struct {
+	Service                 string // "dhcp4", "dhcp4-relay" and so on
+	Received, Sent, Dropped map[string]uint64
+	Leases                  map[string]int // of a server, by state
+	Pools                   []Pool
+	Syncs                   uint64 // of the leases' log
+	SyncTime                time.Duration
+	State                   string    // of a client
+	Ends                    time.Time // of a client's lease; zero: it has none, or for ever
+}
+
+// Pool is a range of addresses, or of prefixes.
+type Pool struct {
+	Name        string
+	Size, Taken int
 }
 
 const namespace = "bothy"
@@ -151,11 +170,22 @@ var (
 	fetchLast     = description("fetch_last_call_timestamp_seconds", "When the last call of a provider ended.", "provider", "account")
 	fetchNext     = description("fetch_next_call_timestamp_seconds", "When the next call of a provider is due.", "provider", "account")
 	fetchFailures = description("fetch_failures", "Calls of a provider that failed in a row.", "provider", "account")
+	dhcpReceived  = description("dhcp_received_total", "DHCP messages taken, by service and type.", "service", "type")
+	dhcpSent      = description("dhcp_sent_total", "DHCP messages sent, by service and type.", "service", "type")
+	dhcpDropped   = description("dhcp_unanswered_total", "DHCP messages that were not answered, or not relayed, by service and reason.", "service", "why")
+	dhcpLeases    = description("dhcp_leases", "Leases remembered, by state: bound, ended, released, declined.", "service", "state")
+	dhcpPool      = description("dhcp_pool_size", "Addresses, or prefixes, of a pool.", "service", "pool")
+	dhcpTaken     = description("dhcp_pool_taken", "Those of them that nobody can be given now: leased, offered, in quarantine, or reserved.", "service", "pool")
+	dhcpSyncs     = description("dhcp_syncs_total", "Syncs of the leases' log; one may be for many replies.", "service")
+	dhcpSyncTime  = description("dhcp_sync_seconds_total", "Seconds that these syncs took.", "service")
+	dhcpState     = description("dhcp_client_state", "1; the label says what a client of ours is doing.", "service", "state")
+	dhcpEnds      = description("dhcp_client_lease_end_timestamp_seconds", "When the lease of a client of ours ends.", "service")
 	started       = description("start_timestamp_seconds", "When the server started.")
 	build         = description("build_info", "1; the version is in the label.", "version")
 	allOfAReading = []*prometheus.Desc{
 		accepted, syncs, messages, freeBytes, full, laneDue, laneWaiting, laneOctets, laneAge, linkUp, linkSince, certificate, sessions, started, build,
 		customers, heldMessages, absence, fetchStage, fetchOutcome, fetchLast, fetchNext, fetchFailures,
+		dhcpReceived, dhcpSent, dhcpDropped, dhcpLeases, dhcpPool, dhcpTaken, dhcpSyncs, dhcpSyncTime, dhcpState, dhcpEnds,
 	}
 )
 
@@ -214,8 +244,40 @@ func (r *reading) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
+	for i := range s.DHCP {
+		collectDHCP(&s.DHCP[i], to, gauge)
+	}
 	gauge(started, seconds(s.Started))
 	gauge(build, 1, s.Version)
+}
+
+// collectDHCP is Collect for one service of addresses.
+func collectDHCP(d *DHCP, to chan<- prometheus.Metric, gauge func(*prometheus.Desc, float64, ...string)) {
+	count := func(desc *prometheus.Desc, v float64, labels ...string) {
+		to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, append([]string{d.Service}, labels...)...)
+	}
+	for desc, counts := range map[*prometheus.Desc]map[string]uint64{dhcpReceived: d.Received, dhcpSent: d.Sent, dhcpDropped: d.Dropped} {
+		for label, n := range counts {
+			count(desc, float64(n), label)
+		}
+	}
+	for state, n := range d.Leases {
+		gauge(dhcpLeases, float64(n), d.Service, state)
+	}
+	for _, p := range d.Pools {
+		gauge(dhcpPool, float64(p.Size), d.Service, p.Name)
+		gauge(dhcpTaken, float64(p.Taken), d.Service, p.Name)
+	}
+	if d.Leases != nil {
+		count(dhcpSyncs, float64(d.Syncs))
+		count(dhcpSyncTime, d.SyncTime.Seconds())
+	}
+	if d.State != "" {
+		gauge(dhcpState, 1, d.Service, d.State)
+	}
+	if !d.Ends.IsZero() {
+		gauge(dhcpEnds, seconds(d.Ends), d.Service)
+	}
 }
 
 func flag(b bool) float64 {

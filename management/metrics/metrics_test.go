@@ -28,6 +28,13 @@ func TestScrape(t *testing.T) {
 			{Name: "a.example:366", Account: "clinic", Stage: "lingering", Outcome: "fetched", Last: now.Add(-time.Minute)},
 			{Name: "b.example:366", Stage: "ended", Failures: 3, Next: now.Add(time.Minute)},
 		},
+		DHCP: []DHCP{
+			{
+				Service: "dhcp4", Received: map[string]uint64{"DHCPDISCOVER": 4}, Sent: map[string]uint64{"DHCPOFFER": 3}, Dropped: map[string]uint64{"no address is free": 1},
+				Leases: map[string]int{"bound": 2}, Pools: []Pool{{"192.0.2.100-192.0.2.199", 100, 2}}, Syncs: 5, SyncTime: 1500 * time.Millisecond,
+			},
+			{Service: "dhcp6-client", State: "bound", Ends: now.Add(time.Hour)},
+		},
 	}
 	m := New(func() State { return state }, func() time.Time { return now })
 	m.Recipient("smarthost", "relayed")
@@ -51,6 +58,11 @@ func TestScrape(t *testing.T) {
 		`bothy_fetch_stage{account="clinic",provider="a.example:366",stage="lingering"} 1`, `bothy_fetch_outcome{account="clinic",outcome="fetched",provider="a.example:366"} 1`,
 		`bothy_fetch_last_call_timestamp_seconds{account="clinic",provider="a.example:366"} 999940`, `bothy_fetch_failures{account="",provider="b.example:366"} 3`,
 		`bothy_fetch_next_call_timestamp_seconds{account="",provider="b.example:366"} 1.00006e+06`,
+		`bothy_dhcp_received_total{service="dhcp4",type="DHCPDISCOVER"} 4`, `bothy_dhcp_sent_total{service="dhcp4",type="DHCPOFFER"} 3`,
+		`bothy_dhcp_unanswered_total{service="dhcp4",why="no address is free"} 1`, `bothy_dhcp_leases{service="dhcp4",state="bound"} 2`,
+		`bothy_dhcp_pool_size{pool="192.0.2.100-192.0.2.199",service="dhcp4"} 100`, `bothy_dhcp_pool_taken{pool="192.0.2.100-192.0.2.199",service="dhcp4"} 2`,
+		`bothy_dhcp_syncs_total{service="dhcp4"} 5`, `bothy_dhcp_sync_seconds_total{service="dhcp4"} 1.5`,
+		`bothy_dhcp_client_state{service="dhcp6-client",state="bound"} 1`, `bothy_dhcp_client_lease_end_timestamp_seconds{service="dhcp6-client"} 1.0036e+06`,
 		`bothy_connections_total{service="smtp"} 2`, `bothy_connections_open{service="smtp"} 1`,
 	} {
 		if !strings.Contains(text, "\n"+line+"\n") {

@@ -1,0 +1,23 @@
+package dhcp4
+
+import (
+	"bothy/control/lease"
+	"bothy/control/tally"
+)
+
+// Pools are how full the pools are now.
+func (s *Server) Pools() (all []lease.Use) {
+	now := s.o.Leases.Now()
+	s.mu.Lock()
+	p := s.machine.plan // which does not change
+	s.mu.Unlock()
+	for _, sub := range p.subnets {
+		for _, pool := range sub.pools {
+			all = append(all, lease.Use{Name: pool.String(), Size: pool.Size(), Taken: pool.Taken(now)})
+		}
+	}
+	return all
+}
+
+// Counts are the service's counters.
+func (s *ClientService) Counts() tally.Counts { return s.tally.Counts() }
