@@ -27,13 +27,13 @@ peers:
 
 # What is derived from the code: RFCS.md, CHANGELOG.md, docs/config.md, the conformance tables.
 generate:
-	$(GO) test ./control/dhcp6 -run TestConformance -args -update
+	$(GO) test ./control/dhcp6 -run 'TestConformance|TestClauses' -args -update
 	$(GO) test ./application/smtp -run TestConformance -args -update
 	$(GO) test ./application/submission -run TestConformance -args -update
 	$(GO) test ./application/dsn -run TestConformance -args -update
 	$(GO) test ./application/queue -run TestConformance -args -update
 	$(GO) test ./application/authres -run TestConformance -args -update
-	$(GO) test ./control/dhcp4 -run TestConformance -args -update
+	$(GO) test ./control/dhcp4 -run 'TestConformance|TestClauses|TestTable' -args -update
 	$(GO) test ./cmd/bothy -run TestHelp -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 

@@ -37,7 +37,7 @@ type mailDiscoverCmd struct {
 	SMTPCode   int           `name:"smtp-code" default:"65003" placeholder:"CODE" help:"DHCPv6 option of the SMTP servers (${default})."`
 	Enterprise int           `placeholder:"NUMBER" help:"Enterprise number under which option 17 has the same lists."`
 	Name       string        `placeholder:"HOST" help:"Ask each server, by TLS, for proof that this is its name. Nothing else is said to it."`
-	CA         string        `name:"ca" type:"existingfile" help:"Certificates that such proof may rest on. Without it: those of this machine."`
+	CA         string        `name:"ca" placeholder:"FILE" help:"Certificates that such proof may rest on. Without it: those of this machine."`
 	Timeout    time.Duration `default:"10s" help:"How long to wait for an answer (${default})."`
 	JSON       bool          `help:"Print JSON."`
 }
