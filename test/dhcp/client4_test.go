@@ -200,7 +200,7 @@ func TestRelayAgent(t *testing.T) {
 			peer.Need(t, "dhclient")
 			l := newLab(t)
 			relay, ns, port := l.behind()
-			log := l.log
+			var log *peer.Output
 			if server == "dhcpd" {
 				peer.Need(t, server)
 				config := l.file("dhcpd.conf", "authoritative; default-lease-time 16; max-lease-time 16; option smtp-server 192.0.2.1; subnet 192.0.2.0 netmask 255.255.255.0 {}\n"+
