@@ -153,6 +153,31 @@ func TestLookAlikes(t *testing.T) {
 	})
 }
 
+// TestMixedAnywhere: a message that is for others too, first, in the middle, last or everywhere in a run: the customer has his part of it, and
+// the others' parts wait for them as if nobody had called.
+func TestMixedAnywhere(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 10} {
+		for place := range n {
+			synctest.Test(t, func(t *testing.T) {
+				x := emptyExchange(t)
+				for i, m := range mixed(n) {
+					if i != place {
+						m.to = []string{"a@clinic.example", "b@clinic.example.net"}
+					}
+					time.Sleep(time.Millisecond)
+					x.post(m)
+				}
+				if err := x.call(sim.Path{}); err != nil {
+					t.Error(err)
+				}
+				if twice := x.duplicates(); twice != nil || len(x.arrivals) != n {
+					t.Errorf("mixed is number %d of %d: %q came, %q twice", place+1, n, x.arrivals, twice)
+				}
+			})
+		}
+	}
+}
+
 // TestOneNotice: a message refused for recipients in two domains of a customer, two lanes of the queue, makes one notice that names them
 // all; what the site takes of it stays out of that.
 func TestOneNotice(t *testing.T) {

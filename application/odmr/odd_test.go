@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"bothy/application/message"
+	"bothy/application/smtp"
 	"bothy/lib/sim"
 )
 
@@ -115,5 +117,66 @@ func TestOddProviders(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestWordyProviders calls providers whose replies are of two lines or as long as may be, and longer, at every step up to ATRN: the mail comes
+// all the same (RFC 5321 §4.2.1, §4.5.3.1.5).
+func TestWordyProviders(t *testing.T) {
+	padded := func(octets int) func(string) string {
+		return func(line string) string { return line + strings.Repeat("x", octets-len(line)-len("\r\n")) + "\r\n" }
+	}
+	for name, say := range map[string]func(line string) string{
+		"two lines":    func(line string) string { return line[:3] + "-" + line[4:] + "\r\n" + line + "\r\n" },
+		"512 octets":   padded(512),
+		"5,000 octets": padded(5000),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := new(intake)
+				var provider sync.WaitGroup
+				c := &Customer{
+					Hostname: "clinic.example", Accept: in, Recipients: mailboxes{"keeper@clinic.example": true},
+					Dial: func(context.Context, string, string) (net.Conn, error) {
+						near, far := sim.Pipe(sim.Path{})
+						provider.Go(func() {
+							defer far.Close()
+							heard := bufio.NewReader(far)
+							for _, reply := range []string{
+								say("220 provider.example "), "250-provider.example\r\n250-AUTH CRAM-MD5\r\n250-ATRN\r\n" + say("250 X-"),
+								"334 PDE4OTYuNjk3MTcwOTUyQElTUC5DT00+\r\n", say("235 ok "), say("250 turning "),
+							} {
+								if _, err := io.WriteString(far, reply); err != nil {
+									t.Error(err)
+								}
+								if strings.Contains(reply, "turning") {
+									break
+								}
+								if _, err := heard.ReadString('\n'); err != nil {
+									t.Error(err)
+								}
+							}
+							client := smtp.NewClient(smtp.NewConn(far), "provider.example", smtp.Timeouts{})
+							if err := client.Greet(context.Background()); err != nil {
+								t.Error(err)
+							}
+							env := &message.Envelope{ReversePath: address(t, "a@sender.example"), Recipients: []message.Recipient{{Address: address(t, "keeper@clinic.example")}}}
+							if _, err := client.Send(context.Background(), env, strings.NewReader("Subject: x\r\n\r\n"), 14); err != nil {
+								t.Error(err)
+							}
+							if err := client.Quit(context.Background()); err != nil {
+								t.Error(err)
+							}
+						})
+						return near, nil
+					},
+					Config: CustomerConfig{Provider: "provider.example:366", TLS: "none", Username: "clinic", Password: "tanstaaf", Domains: []string{"clinic.example"}},
+				}
+				if report, err := c.Call(context.WithoutCancel(t.Context()), nil); err != nil || report.Messages != 1 || len(in.messages) != 1 {
+					t.Errorf("%+v, %v", report, err)
+				}
+				provider.Wait()
+			})
+		})
 	}
 }

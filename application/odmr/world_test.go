@@ -72,7 +72,7 @@ func openSpool(t *testing.T, disk *sim.Disk, router routerFunc) *queue.Spool {
 	return s
 }
 
-func send(t *testing.T, s queue.Store, from, text string, to ...string) {
+func send(t *testing.T, s queue.Store, from, text string, to ...string) message.ID {
 	t.Helper()
 	env := &message.Envelope{ID: message.NewID(time.Now()), ReversePath: address(t, from)}
 	if strings.ContainsFunc(text, func(r rune) bool { return r > 127 }) {
@@ -84,6 +84,7 @@ func send(t *testing.T, s queue.Store, from, text string, to ...string) {
 	if err := s.Accept(t.Context(), env, strings.NewReader(text)); err != nil {
 		t.Fatal(err)
 	}
+	return env.ID
 }
 
 func address(t *testing.T, s string) message.Address {
