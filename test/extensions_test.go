@@ -166,7 +166,7 @@ no_mail = ["www.light.example"]
 	c.say(t, "250", "MAIL FROM:<a@far.example>")
 	c.say(t, "251 2.1.5", "RCPT TO:<mate@light.example>")
 	c.say(t, "354", "DATA")
-	c.say(t, "250", "Subject: forwarded\r\n.")
+	c.say(t, "250", "Subject: forwarded\r\nTo: a@far.example%s\r\n.", strings.Repeat(",\r\n somebody@far.example", 5000)) // RFC 5321 §4.5.3.1.8
 	peer.Eventually(t, waitDelivery, "the forwarded mail", func() bool { return s.holds(t, "Subject: forwarded", "Delivered-To: keeper@light.example") })
 	c.say(t, "250", "MAIL FROM:<a@far.example>")
 	for i := range 100 {

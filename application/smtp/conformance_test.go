@@ -25,7 +25,7 @@ func TestConformance(t *testing.T) {
 		Page: "../../docs/smtp.md", Rows: "testdata/conformance.txt", Transcripts: "testdata", Link: "../application/smtp/testdata",
 		Never: regexp.MustCompile(`^server/[^h]|^server/hello`), // held is not all of SMTP, and a client's peers are not us
 		Packages: map[string]string{
-			"": ".", "relay": "../relay", "dane": "../relay/dane", "mtasts": "../relay/mtasts", "queue": "../queue", "dsn": "../dsn", "message": "../message", "mailbox": "../mailbox",
+			"": ".", "relay": "../relay", "dane": "../relay/dane", "mtasts": "../relay/mtasts", "queue": "../queue", "dsn": "../dsn", "message": "../message", "mailbox": "../mailbox", "authres": "../authres",
 			"odmr": "../odmr", "route": "../route", "test": "../../test",
 		},
 	}.Check(t)

@@ -397,15 +397,21 @@ func (l *outgoing) send(ctx context.Context, conn net.Conn, hostname, dir string
 // judge makes the exit code of what was answered for each recipient.
 func (l *outgoing) judge(replies []smtp.Reply, err error) error {
 	var refused []error
-	code := 0
+	code, done := 0, 0
 	for i, r := range replies {
-		if r.Code == 0 || r.Code/100 == 2 {
+		if r.Positive() {
+			done++
+		}
+		if r.Code == 0 || r.Positive() {
 			continue
 		}
 		refused = append(refused, fmt.Errorf("%s: %s", l.env.Recipients[i].Address, printable(r.Error())))
 		code = worse(code, refusalCode(r))
 	}
 	if err != nil {
+		if done > 0 {
+			refused = append(refused, fmt.Errorf("%d of %d recipients have the message", done, len(replies)))
+		}
 		return exit{exTempFail, errors.Join(append(refused, fmt.Errorf("the server: %w", err))...)}
 	}
 	if code != 0 {
