@@ -2,12 +2,14 @@ package test
 
 import (
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
 
+	"bothy/application/authres"
 	"bothy/test/peer"
 )
 
@@ -42,9 +44,17 @@ func startDNS(t *testing.T, texts map[string]string) string {
 }
 
 // checking is a provider that looks at mail from this machine as if it came from elsewhere, with a DNS of our own.
-func checking(t *testing.T) string {
+func checking(t *testing.T, keys ...*authres.Key) string {
 	t.Helper()
-	server := startDNS(t, map[string]string{"elsewhere.example": "v=spf1 ip4:127.0.0.1 -all", "forged.example": "v=spf1 -all"})
+	texts := map[string]string{"elsewhere.example": "v=spf1 ip4:127.0.0.1 -all", "forged.example": "v=spf1 -all"}
+	for _, k := range keys {
+		record, err := k.Record()
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[k.Name()] = record
+	}
+	server := startDNS(t, texts)
 	return fmt.Sprintf("dns = [%q]\n[authres]\nloopback = true\n", server)
 }
 
@@ -56,21 +66,44 @@ func (r *remote) send(t *testing.T, from, to, header string) {
 	s.say(t, "250", "MAIL FROM:<%s>", from)
 	s.say(t, "250", "RCPT TO:<%s>", to)
 	s.say(t, "354", "DATA")
-	s.say(t, "250", "%s\r\n%s\r\n.", header, strings.Repeat("0123456789\r\n", 200))
+	s.say(t, "250", "%s\r\n%s\r\n.", header, sentBody())
 	s.say(t, "221", "QUIT")
+}
+
+// sentBody is what every message that send sends says.
+func sentBody() string { return strings.Repeat("0123456789\r\n", 200) }
+
+// signed is a header with the signature of a key before it, for a message of send's.
+func signed(t *testing.T, k *authres.Key, header string) string {
+	t.Helper()
+	field, err := (&authres.Signer{Keys: []*authres.Key{k}}).Sign(func() (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader(header + "\r\n" + sentBody())), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(field) + header
 }
 
 // TestVerdicts: what the provider finds out about a message is in its header at the site, and nothing that only claims to be (RFC 8601 §5).
 func TestVerdicts(t *testing.T) {
-	r := startRemoteWith(t, checking(t))
+	key, err := authres.NewKey("elsewhere.example", "s1", "ed25519")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := startRemoteWith(t, checking(t, key))
 	r.site.add(t, "nurse@clinic.example")
 	const forged = "Authentication-Results: localhost; spf=pass smtp.mailfrom=bank.example; dmarc=pass header.from=bank.example\r\n" +
 		"Authentication-Results: MAIL.clinic.example; dkim=pass header.d=bank.example\r\n"
 	r.send(t, "aunt@elsewhere.example", "nurse@clinic.example", forged+"Subject: honest\r\n")
 	r.send(t, "bank@forged.example", "nurse@clinic.example", forged+"Subject: forged\r\n")
-	peer.Eventually(t, waitDelivery, "both messages", func() bool {
+	good := signed(t, key, "From: aunt@elsewhere.example\r\nSubject: signed\r\n")
+	r.send(t, "aunt@elsewhere.example", "nurse@clinic.example", forged+good)
+	r.send(t, "aunt@elsewhere.example", "nurse@clinic.example", forged+strings.Replace(good, "Subject: signed", "Subject: changed", 1))
+	peer.Eventually(t, waitDelivery, "all four messages", func() bool {
 		_, _ = peer.Run(t, "", program, "fetch", "--config", r.site.file)
-		return r.site.holds(t, "Subject: honest", "spf=pass") && r.site.holds(t, "Subject: forged", "spf=fail")
+		return r.site.holds(t, "Subject: honest", "spf=pass") && r.site.holds(t, "Subject: forged", "spf=fail") &&
+			r.site.holds(t, "Subject: signed", "dkim=pass header.d=elsewhere.example") && r.site.holds(t, "Subject: changed", "dkim=fail")
 	})
 	for _, text := range []string{"bank.example", "MAIL.clinic.example"} {
 		if r.site.holds(t, text) {
