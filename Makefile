@@ -70,7 +70,7 @@ fuzz:
 # DHCP with real clients in network namespaces of its own; needs root and udhcpc, isc-dhcp-client, dhcpcd-base, isc-dhcp-relay,
 # kea-dhcp4-server, kea-admin (perfdhcp), dnsmasq-base, isc-dhcp-server, iproute2, strace.
 test-dhcp:
-	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 10m ./test/dhcp
+	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 15m ./test/dhcp
 
 # New leases a second and their latency beside Kea's memfile, which syncs nothing, in one run, then the codecs. A quiet machine, root, perfdhcp (kea-admin),
 # kea-dhcp4-server, kea-dhcp6-server.

@@ -3,6 +3,7 @@ package dhcp4
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
@@ -351,6 +352,32 @@ func TestQuietUnderAStorm(t *testing.T) {
 		}
 		if n := strings.Count(s.log.String(), "packet not answered"); n != whysASecond {
 			t.Errorf("%d lines", n)
+		}
+	})
+}
+
+// TestAddressesUsedUp: RFC 2131 §4.3.1: a hundred thousand clients that are not there meet silence once the addresses are used up; the operator hears of it
+// once, and nothing grows.
+func TestAddressesUsedUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t, oneSubnet(), nil)
+		defer s.stop()
+		for i := range 100_000 {
+			p := client{}.packet(Discover, "")
+			binary.BigEndian.PutUint32(p.CHAddr[1:], uint32(i))
+			b, _ := p.AppendTo(nil, MaxSize, false)
+			s.in <- b
+		}
+		synctest.Wait()
+		st, m := s.server.Stats(), s.server.machine
+		if st.Sent[Offer] != 4 || st.Unanswered[WhyNoAddress] != 99_996 || len(st.Sent) != 1 {
+			t.Errorf("%+v", st)
+		}
+		if len(m.offers) != 4 || len(m.offered) != 4 || len(m.queue) != 4 {
+			t.Errorf("%d offers, by client %d, by age %d", len(m.offers), len(m.offered), len(m.queue))
+		}
+		if n := strings.Count(s.log.String(), "addresses are used up"); n != 1 {
+			t.Errorf("%d words to the operator", n)
 		}
 	})
 }

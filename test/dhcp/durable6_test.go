@@ -188,6 +188,7 @@ func TestKilledServer6(t *testing.T) {
 	for n := range kills {
 		peer.Eventually(t, 60*time.Second, "clients served", func() bool { return strings.Count(out.String(), "ack ") >= (n+1)*clients/(kills+1) })
 		end(t, l.cmd, syscall.SIGKILL)
+		tear(t, l.cfg6.Dir, halfWritten)
 		l.start6()
 	}
 	peer.Eventually(t, 60*time.Second, "all clients served", func() bool { return strings.Contains(out.String(), "done") })

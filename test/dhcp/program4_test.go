@@ -73,7 +73,7 @@ func (p *program) load() (ns string) {
 }
 
 var (
-	perfLease = regexp.MustCompile(`(?m)^([0-9a-f]+),(10\.[0-9.]+),`)
+	perfLease = regexp.MustCompile(`(?m)^([0-9a-f:]+),(10\.[0-9.]+|2001:[0-9a-f:]+),`)
 	perfDrops = regexp.MustCompile(`(?m)^drops: (\d+)$`)
 	perfTwice = regexp.MustCompile(`(?m)^non unique addresses: (\d+)$`)
 )
@@ -82,8 +82,8 @@ var (
 // make one again to somebody else.
 func leases(t *testing.T, printed string) map[string]netip.Addr {
 	t.Helper()
-	_, statistics, _ := strings.Cut(printed, "***Statistics for: REQUEST-ACK***")
-	_, acknowledged, ok := strings.Cut(statistics, "***Leases for REQUEST-ACK***")
+	_, statistics, _ := strings.Cut(printed, "***Statistics for: REQUEST-") // ACK or REPLY
+	_, acknowledged, ok := strings.Cut(statistics, "***Leases for REQUEST-")
 	if !ok {
 		t.Fatalf("perfdhcp: %.2000s", printed)
 	}
