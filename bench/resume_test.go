@@ -195,7 +195,7 @@ func TestMeasureODMRCut(t *testing.T) {
 	for _, c := range []struct {
 		name        string
 		count, size int
-	}{{"1 GB in messages of 10 MB", 100, 10_000_000}} {
+	}{{"100 MB in messages of 1 MB", 100, 1_000_000}} {
 		synctest.Test(t, func(t *testing.T) {
 			server, client := certificate(t)
 			hold, site := spoolIn(t, "odmr"), spoolIn(t, "mailbox")

@@ -1,11 +1,13 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,8 +47,10 @@ type live struct {
 // kept is a file.
 type kept struct {
 	owner string
+	name  string
 	at    time.Time // it was last written to
 	size  int64     // octets of the file
+	text  int64     // octets of text in it, when it was last suspended
 }
 
 // Open returns the store of what is kept in o.Dir.
@@ -106,7 +110,7 @@ func (s *Store) inspect(key message.TransactionKey) (*kept, error) {
 	if k.size, err = f.Size(); err != nil {
 		return nil, err
 	}
-	var offset int64
+	var offset, text int64
 	for index := uint32(0); ; index++ {
 		p, err := pieceAt(f, offset, k.size, index)
 		if errors.Is(err, errEnd) {
@@ -117,6 +121,9 @@ func (s *Store) inspect(key message.TransactionKey) (*kept, error) {
 		}
 		offset = p.end()
 		if p.kind != contextPiece {
+			if text += p.length; p.kind == textLines {
+				k.text = text
+			}
 			continue
 		}
 		b, err := p.read(f, key, nil)
@@ -127,7 +134,7 @@ func (s *Store) inspect(key message.TransactionKey) (*kept, error) {
 		if err != nil {
 			return nil, err
 		}
-		k.owner, k.at = about.Owner, about.At
+		k.owner, k.name, k.at = about.Owner, about.Name, about.At
 	}
 	if k.at.IsZero() {
 		return nil, errEnd
@@ -181,6 +188,30 @@ func (s *Store) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return Stats{len(s.kept), s.space}
+}
+
+// Part is what is kept of one text.
+type Part struct {
+	Name   string // with which it was begun
+	Octets int64
+}
+
+// Parts are what is kept for owner and nobody is at, the latest first, most of them at most. What was kept when the program died is told from the outside
+// of its file: Begin may find less.
+func (s *Store) Parts(owner string, most int) (parts []Part) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var latest []*kept
+	for key, k := range s.kept {
+		if k.owner == owner && k.name != "" && k.text > 0 && s.live[key] == nil {
+			latest = append(latest, k)
+		}
+	}
+	slices.SortFunc(latest, func(a, b *kept) int { return cmp.Or(b.at.Compare(a.at), cmp.Compare(a.name, b.name)) })
+	for _, k := range latest[:min(len(latest), most)] {
+		parts = append(parts, Part{k.name, k.text})
+	}
+	return parts
 }
 
 // grow reserves n more octets for a file of owner, which is made with its first; false if there is no room. The owner's oldest make way.

@@ -34,7 +34,7 @@ func key(i int) message.TransactionKey { return message.NewTransactionKey(fmt.Sp
 
 func begin(t testing.TB, s *Store, owner string, i int) *Transaction {
 	t.Helper()
-	tr, err := s.Begin(context.Background(), owner, key(i), false, func() {})
+	tr, err := s.Begin(context.Background(), owner, fmt.Sprint("<", i, "@test>"), key(i), false, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestTakenOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, sim.NewDisk(), Config{})
 		first := make(chan struct{})
-		tr, err := s.Begin(t.Context(), "keeper", key(1), false, closing(first))
+		tr, err := s.Begin(t.Context(), "keeper", "<1@test>", key(1), false, closing(first))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -266,7 +266,7 @@ func TestTakenOver(t *testing.T) {
 			t.Errorf("%d octets", second.Offset())
 		}
 		start := time.Now()
-		if _, err := s.Begin(t.Context(), "keeper", key(1), false, func() {}); !errors.Is(err, ErrBusy) || time.Since(start) != takeover {
+		if _, err := s.Begin(t.Context(), "keeper", "<1@test>", key(1), false, func() {}); !errors.Is(err, ErrBusy) || time.Since(start) != takeover {
 			t.Errorf("%v after %v", err, time.Since(start))
 		}
 		second.Forget()
@@ -302,7 +302,7 @@ func TestLines(t *testing.T) {
 	} {
 		s := open(t, sim.NewDisk(), Config{})
 		for try := range 2 {
-			tr, err := s.Begin(t.Context(), "keeper", key(1), c.binary, func() {})
+			tr, err := s.Begin(t.Context(), "keeper", "<1@test>", key(1), c.binary, func() {})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,6 +29,7 @@ type Transaction struct {
 	store  *Store
 	key    message.TransactionKey
 	owner  string
+	name   string
 	binary bool // its text has no lines
 	live   *live
 
@@ -46,9 +47,9 @@ type Transaction struct {
 	memory     *[pieceSize]byte
 }
 
-// Begin makes a transaction the caller's. Where another session has it, that one is stopped: its client has come back. binary says that the
-// text has no lines. What is kept is as if it were not when it cannot be read.
-func (s *Store) Begin(ctx context.Context, owner string, key message.TransactionKey, binary bool, stop func()) (*Transaction, error) {
+// Begin makes a transaction the caller's, which its client calls name. Where another session has it, that one is stopped: its client has come back. binary
+// says that the text has no lines. What is kept is as if it were not when it cannot be read.
+func (s *Store) Begin(ctx context.Context, owner, name string, key message.TransactionKey, binary bool, stop func()) (*Transaction, error) {
 	ctx, cancel := context.WithTimeout(ctx, takeover)
 	defer cancel()
 	l := &live{stop: stop, done: make(chan struct{})}
@@ -68,7 +69,7 @@ func (s *Store) Begin(ctx context.Context, owner string, key message.Transaction
 			return nil, ErrBusy
 		}
 	}
-	t := &Transaction{store: s, key: key, owner: owner, binary: binary, live: l}
+	t := &Transaction{store: s, key: key, owner: owner, name: name, binary: binary, live: l}
 	var known bool
 	if t.accepted, t.id, known = s.o.Accepted(key); known {
 		s.mu.Lock()
@@ -173,6 +174,9 @@ func (t *Transaction) discard() {
 	t.store.drop(t.key)
 }
 
+// Restart forgets what is kept: the text comes from its beginning.
+func (t *Transaction) Restart() { t.discard() }
+
 // Forget ends the transaction: nothing of it is kept.
 func (t *Transaction) Forget() {
 	t.discard()
@@ -206,6 +210,12 @@ func (t *Transaction) Suspend(recipients []message.Recipient) {
 	if err != nil {
 		t.store.o.Log.Warn("part of a message not kept", "file", t.key.String(), "error", err)
 		t.discard()
+		return
+	}
+	t.store.mu.Lock()
+	defer t.store.mu.Unlock()
+	if k := t.store.kept[t.key]; k != nil {
+		k.name, k.text = t.name, t.filed
 	}
 }
 
@@ -317,7 +327,7 @@ func (t *Transaction) create() (err error) {
 }
 
 func (t *Transaction) writeAbout() error {
-	b, err := json.Marshal(about{t.owner, t.store.o.Now().UTC(), t.recipients})
+	b, err := json.Marshal(about{t.owner, t.name, t.store.o.Now().UTC(), t.recipients})
 	if err == nil && len(b) > maxContext {
 		err = ErrNoRoom
 	}

@@ -34,6 +34,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // about is what a file says about its text.
 type about struct {
 	Owner      string              `json:"owner"`
+	Name       string              `json:"name,omitempty"`
 	At         time.Time           `json:"at"`
 	Recipients []message.Recipient `json:"recipients"`
 }

@@ -25,6 +25,8 @@ type ProviderConfig struct {
 	TakeMail   bool           `toml:"take_mail" doc:"Take mail from customers too, once they have logged in and before ATRN, under the rules of the submission port: one connection carries both directions. Without it the answer to MAIL is 502 (RFC 2645 §5.4)."`
 	OverQuota  string         `doc:"What is answered to more mail for a customer with as much waiting as may (bothy customer set --quota-bytes): \"later\", 452 4.2.2, so that the sending server keeps it, or \"refuse\", 552 5.2.2, so that the sender hears at once." default:"later" oneof:"later refuse"`
 
+	DeadAfter time.Duration `doc:"When a customer calls while a session of its account is in the middle of something: how long nothing may have been heard there before that counts as dead and makes way, its mail with it. The newer call is answered within that time, or five seconds if that is longer; beside a session that is alive with 450 and the seconds to wait. A customer slower than a chunk of 64 KiB in that time wants more." default:"30s" min:"5s" max:"10m"`
+
 	NoopInterval time.Duration `doc:"Between the NOOPs that keep a session that lingers alive, through the address translators on its way. At most nine in a row, then the session ends with QUIT and the customer calls again." default:"4m" min:"10s"`
 
 	CommandTimeout  time.Duration `doc:"Wait for a customer's next command (RFC 5321 §4.5.3.2.7)." default:"5m" min:"5m"`

@@ -31,6 +31,7 @@ type call struct {
 	waited       int // messages that the provider had for us
 	waitedOctets int64
 	read         atomic.Int64 // octets
+	moved        bool         // it was cut while it was bringing mail, valid after done
 	partial      int64        // octets of the message under way
 	told         int64        // of them when somebody was told last
 	open         bool         // a message is under way, as far as the policy sees
@@ -53,6 +54,7 @@ func (k *call) see(ctx context.Context) {
 		k.lull.Stop()
 	}
 	k.report.Took = time.Since(start)
+	k.moved = errors.Is(k.err, ErrInterrupted) && k.at == Receiving && k.read.Load() >= moving
 	k.mu.Unlock()
 	k.tell(Ended)
 	k.cancel(nil)

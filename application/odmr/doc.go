@@ -85,8 +85,9 @@
 //
 //	One session an account and domain: each domain is a seat, and an ATRN takes those of all its domains or none. So an account may call for
 //	its domains separately, and at once. A newer session that has logged in takes the seat of a dead one: one that lingers and does
-//	not answer NOOP within 5 seconds, or one in the middle of something that was not heard for 30 seconds and carries nothing
-//	for 5 more. Its connection is closed, what was in flight is settled or due again, and only then is the newer one answered.
+//	not answer NOOP within 5 seconds, or one in the middle of something that was not heard for 30 seconds (ProviderConfig.DeadAfter) and carries
+//	nothing for 5 since the newer one asked, which so waits 30 seconds at most. The dead one's connection is closed, what was in flight is
+//	settled or due again, and only then is the newer one answered.
 //	Beside a session that is alive it gets 450 and the seconds to wait. An answer held back gives way at once: nothing is in flight.
 //
 //	A domain is one account's (package directory), at any time. When it moves to another, or the account is disabled, sessions that are open
@@ -124,7 +125,8 @@
 //	A recipient that the customer refused with 4yz is tried again at its next call, in a session that lingers after 10 minutes.
 //
 //	A message whose transfer broke off goes behind those that were not tried yet, the smallest first: one that is too large for
-//	the minutes a bad link lasts must not keep all others back. Of those under way only the first without a reply counts as tried.
+//	the minutes a bad link lasts must not keep all others back. Of those under way only the first without a reply counts as tried. At a site of ours
+//	it goes on where it broke off, so there it keeps its place, three times.
 //
 //	While the account's mail is being sent, ATRN costs the directory one read and one write. 450 for calls closer together than the
 //	account's interval says in how many seconds to come back.

@@ -16,6 +16,7 @@ type line struct {
 	queue   queue.Store
 	account string
 	domains []string
+	keeps   bool           // the customer keeps what came of a message, and it goes on there
 	heads   []*queue.Lease // by domain; nil: not looked for yet, or taken
 	ahead   []*leased      // the next by age
 }
@@ -33,8 +34,12 @@ func (m *leased) envelope() *message.Envelope {
 	return &env
 }
 
-func (m *leased) tried() bool {
-	return slices.ContainsFunc(m.leases, func(l *queue.Lease) bool { return slices.Max(l.Attempts) > 0 })
+// tries is how often one of the recipients was tried.
+func (m *leased) tries() (most int) {
+	for _, l := range m.leases {
+		most = max(most, slices.Max(l.Attempts))
+	}
+	return most
 }
 
 const (
@@ -44,6 +49,8 @@ const (
 	// it is larger: a small one never waits long for a large one, and a large one never for ever.
 	smallSize = 64 << 10
 	agingRate = 4 << 10
+	// A message that broke off keeps its place so often where it goes on at the customer: each try brings more of it.
+	triesInPlace = 3
 )
 
 // rank is when the message would have come if large ones came later.
@@ -52,10 +59,18 @@ func (m *leased) rank() time.Time {
 	return l.Accepted.Add(time.Duration(max(0, l.Size-smallSize)) * time.Second / agingRate)
 }
 
-// before orders what is next: by priority (RFC 6710 §5), then by age. What was tried before goes behind what was not, the smallest first, else a message too large for
+// behind reports whether a message goes behind those that have not failed yet.
+func (l *line) behind(m *leased) bool {
+	if l.keeps {
+		return m.tries() > triesInPlace
+	}
+	return m.tries() > 0
+}
+
+// before orders what is next: by priority (RFC 6710 §5), then by age. What was tried in vain goes behind what was not, the smallest first, else a message too large for
 // the minutes a bad link lasts would keep all others back for ever.
-func before(a, b *leased) int {
-	switch at, bt := a.tried(), b.tried(); {
+func (l *line) before(a, b *leased) int {
+	switch at, bt := l.behind(a), l.behind(b); {
 	case at && bt:
 		return cmp.Compare(a.leases[0].Size, b.leases[0].Size)
 	case at:
@@ -83,7 +98,7 @@ func (l *line) next() (*leased, error) {
 	}
 	first := 0
 	for i, m := range l.ahead {
-		if before(m, l.ahead[first]) < 0 {
+		if l.before(m, l.ahead[first]) < 0 {
 			first = i
 		}
 	}

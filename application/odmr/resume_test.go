@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"bothy/application/checkpoint"
 	"bothy/application/message"
+	"bothy/application/queue"
 	"bothy/lib/sim"
 )
 
@@ -79,6 +81,70 @@ func stepTo(after, length int64, how sim.How) int64 {
 		return 5
 	}
 	return 17
+}
+
+// TestKeepsItsPlace: a large message that breaks off again and again goes on first where the site keeps what came, and behind all others once it was tried
+// too often in vain.
+func TestKeepsItsPlace(t *testing.T) {
+	large := leasedOf(1, triesInPlace)
+	spoilt := leasedOf(1, triesInPlace+1)
+	fresh := leasedOf(2, 0)
+	for _, c := range []struct {
+		keeps bool
+		first *leased
+		then  *leased
+	}{{true, large, fresh}, {false, fresh, large}, {true, fresh, spoilt}, {false, fresh, spoilt}} {
+		l := &line{keeps: c.keeps}
+		if l.before(c.first, c.then) >= 0 || l.before(c.then, c.first) <= 0 {
+			t.Errorf("kept %t: tried %d times goes before tried %d times", c.keeps, c.then.tries(), c.first.tries())
+		}
+	}
+}
+
+func leasedOf(accepted int64, tries int) *leased {
+	return &leased{[]*queue.Lease{{Accepted: time.Unix(accepted, 0), Size: 100, Attempts: []int{0, tries}}}}
+}
+
+// TestCutAndOn: a link that breaks every few seconds while mail comes is dialed again at once, and so is one that breaks before the call has brought
+// anything, soon; the large message arrives, and hardly anything is sent twice.
+func TestCutAndOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, size = 100_000, 3_000_000
+		x := resuming(t)
+		var dials []time.Duration
+		began := time.Now()
+		for i := range 8 {
+			cut := sim.Cut{Side: sim.Listener, After: 500_000, How: sim.Lost}
+			if i == 2 || i == 3 {
+				cut.After = 100 // within the login
+			}
+			x.paths = append(x.paths, sim.Path{Delay: 50 * time.Millisecond, Rate: rate, Cut: &cut})
+		}
+		send(t, x.hold, "a@sender.example", "Subject: video\r\n\r\n"+strings.Repeat(strings.Repeat("x", 98)+"\r\n", size/100), "a@clinic.example")
+		c := x.customer()
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials = append(dials, time.Since(began))
+			return x.dial(ctx, network, address)
+		}
+		end := run(c)
+		for {
+			if _, all := x.hold.Waiting(lane("clinic.example")); all == 0 {
+				break
+			}
+			if time.Sleep(time.Second); time.Since(began) > time.Hour {
+				t.Fatalf("an hour is over; dialed at %v", dials)
+			}
+		}
+		took := time.Since(began)
+		end()
+		x.serving.Wait()
+		if whole := size * time.Second / rate; len(dials) < 8 || took > whole*5/4+4*time.Second {
+			t.Errorf("it took %v in %d calls, want hardly more than %v", took, len(dials), whole)
+		}
+		if twice := x.duplicates(); twice != nil {
+			t.Errorf("%q came twice", twice)
+		}
+	})
 }
 
 // TestPartlyTaken holds that a recipient whom the site did not take with another, whose reply was lost, gets the message in a transaction of

@@ -1,6 +1,7 @@
 package odmr
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,42 @@ func TestLargeGoesLast(t *testing.T) {
 		x.finish()
 		if got := order(); got != "small tiny large huge" {
 			t.Errorf("at last came %q", got)
+		}
+	})
+}
+
+// TestLargeGetsItsTurn: small mail goes before a large message, but each second that this waits counts: though a small one comes every second, and
+// that is all the link carries, the large one goes when it has waited a second for each 4 KiB, before all small ones that came later than that.
+func TestLargeGetsItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := emptyExchange(t)
+		const seconds, perSecond, waiting = 40, 16 << 10, 2 * maxAhead
+		post := func(subject string, size int) {
+			send(t, x.hold, "a@sender.example", "Subject: "+subject+"\r\n\r\n"+strings.Repeat("x", size), "a@clinic.example")
+		}
+		post("large", smallSize+seconds*agingRate)
+		for i := range waiting {
+			time.Sleep(time.Millisecond)
+			post(fmt.Sprint("old", i), perSecond)
+		}
+		fed := make(chan struct{})
+		go func() {
+			defer close(fed)
+			for i := range 3 * seconds {
+				time.Sleep(time.Second)
+				post(fmt.Sprint("new", i), perSecond)
+			}
+		}()
+		if err := x.call(sim.Path{Delay: 10 * time.Millisecond, Rate: perSecond}); err != nil {
+			t.Fatal(err)
+		}
+		<-fed
+		at := slices.IndexFunc(x.arrivals, func(what string) bool { return strings.HasPrefix(what, "large ") })
+		if at < waiting+seconds-1 || at > waiting+seconds {
+			t.Errorf("the large one came after %d others of %d, want those of %d seconds", at, len(x.arrivals), seconds)
+		}
+		if before := x.arrivals[:max(at, 0)]; slices.ContainsFunc(before, func(what string) bool { return strings.HasPrefix(what, fmt.Sprint("new", seconds)) }) {
+			t.Error("one that came later went before it")
 		}
 	})
 }
@@ -138,8 +175,16 @@ func TestPriority(t *testing.T) {
 // TestDeadSessionIsTakenOver: a customer that fell silent in the middle of a message calls again. What had been leased to the dead session
 // is sent in the new one.
 func TestDeadSessionIsTakenOver(t *testing.T) {
+	for _, configured := range []time.Duration{0, 10 * time.Second, 2 * time.Minute} {
+		t.Run(fmt.Sprint(configured), func(t *testing.T) { takeOver(t, configured) })
+	}
+}
+
+func takeOver(t *testing.T, configured time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
+		deadAfter := cmp.Or(configured, silence)
 		x := newExchange(t)
+		x.provider.Config.DeadAfter = configured
 		near, far := sim.Pipe(sim.Path{Cut: &sim.Cut{Side: sim.Dialer, After: 300, How: sim.Silent}})
 		x.near, x.far = near, far
 		served := make(chan error, 1)
@@ -158,8 +203,8 @@ func TestDeadSessionIsTakenOver(t *testing.T) {
 		if err := x.call2(); err != nil {
 			t.Errorf("beside a dead session: %v", err)
 		}
-		if took := time.Since(start); took < silence-2*time.Second || took > silence+time.Second {
-			t.Errorf("the dead session was there for %v, want the %v in which it showed no life", took, silence)
+		if took := time.Since(start); took < deadAfter-2*time.Second || took > deadAfter+time.Second {
+			t.Errorf("the dead session was there for %v, want the %v in which it showed no life", took, deadAfter)
 		}
 		if err := <-served; err == nil {
 			t.Error("the dead session ended well")

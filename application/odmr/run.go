@@ -33,8 +33,9 @@ const (
 	lasting = 30 * time.Second // a session that lingered so long is followed by the next at once
 	rejoin  = 3 * time.Second  // at once: not all in the same moment when a provider restarts
 
-	moving = 32 << 10    // octets: a call that was cut when it had read so much was bringing mail
-	again  = time.Second // it is followed by another as soon
+	moving = 32 << 10               // octets: a call that was cut when it had read so much, and did not linger, was bringing mail
+	again  = 250 * time.Millisecond // it is followed by another as soon
+	eager  = time.Second            // and if that one is not reached or cut before it brings anything, by the next; then twice that, and so on
 )
 
 // Poke makes Run call now, whatever it thinks of the link.
@@ -96,6 +97,7 @@ type schedule struct {
 	check    <-chan time.Time // when to look whether it stands still
 	octets   int64            // that it had read when the link came up
 	again    bool             // call again as soon as it has ended
+	broken   bool             // mail was on its way when the trouble began
 }
 
 // start calls, unless a call is under way: that fetches everything there is.
@@ -144,30 +146,44 @@ func (s *schedule) checkStall() {
 func (s *schedule) finish(ctx context.Context, k *call) {
 	s.call, s.check = nil, nil
 	attrs := []any{"messages", k.report.Messages, "octets", k.report.Octets, "took", k.report.Took}
-	switch {
-	case k.err == nil, errors.Is(k.err, ErrNoMail):
-		s.failures = 0
+	well := k.err == nil || errors.Is(k.err, ErrNoMail)
+	if well {
 		s.customer.Log.Info("call ended", attrs...)
+	} else {
+		s.customer.Log.Warn("call failed", append(attrs, "err", k.err)...)
+	}
+	switch {
+	case well, k.moved:
+		s.failures = 0
 	case k.report.Messages > 0, k.lingered() > lasting: // it works, if with interruptions
 		s.failures = 1
-		s.customer.Log.Warn("call failed", append(attrs, "err", k.err)...)
 	default:
 		s.failures++
-		s.customer.Log.Warn("call failed", append(attrs, "err", k.err)...)
 	}
-	wait := spread(pause(k.err, s.failures, cmp.Or(s.customer.Config.Interval, interval)), rand.Float64())
-	if k.err == nil && k.lingered() > lasting {
-		wait = time.Duration(rand.Float64() * float64(rejoin))
-	}
-	if errors.Is(k.err, ErrInterrupted) && k.read.Load() >= moving {
-		wait = time.Duration(rand.Float64() * float64(again)) // what came is kept, and the rest is wanted
-	}
+	wait := s.wait(k)
 	s.next.Reset(wait)
 	s.customer.due(wait)
 	if s.again || s.customer.underWay() != nil { // a Call has begun another already
 		s.again = false
 		s.start(ctx)
 	}
+}
+
+// wait is how long after a call the next one follows.
+func (s *schedule) wait(k *call) time.Duration {
+	wait := spread(pause(k.err, s.failures, cmp.Or(s.customer.Config.Interval, interval)), rand.Float64())
+	cut := errors.Is(k.err, ErrInterrupted)
+	switch {
+	case k.moved: // what came is kept, and the rest is wanted
+		s.broken = true
+		return time.Duration(rand.Float64() * float64(again))
+	case s.broken && (cut || errors.Is(k.err, ErrUnreachable)):
+		return min(wait, spread(eager<<min(s.failures-1, 20), rand.Float64()))
+	case (k.err == nil || cut) && k.lingered() > lasting:
+		wait = time.Duration(rand.Float64() * float64(rejoin))
+	}
+	s.broken = false
+	return wait
 }
 
 // stop waits for the call under way, whose ctx has ended.

@@ -70,8 +70,9 @@ func (s *session) send(ctx context.Context, client *smtp.Client) error {
 
 // sendDue sends what is due, one message behind the other.
 func (s *session) sendDue(ctx context.Context, client *smtp.Client) error {
+	_, keeps := client.Has(smtp.KeywordOffset)
 	b := &batch{session: s, client: client, line: &line{
-		queue: s.provider.Queue, account: s.account, domains: s.domains, heads: make([]*queue.Lease, len(s.domains)),
+		queue: s.provider.Queue, account: s.account, domains: s.domains, keeps: keeps, heads: make([]*queue.Lease, len(s.domains)),
 	}}
 	defer b.line.release()
 	if b.next(ctx); b.message == nil {
@@ -142,7 +143,7 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	}
 	source := &source{r: plan.Reader(body)}
 	env.Body = plan.Body
-	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, TransID: s.transaction(env), Done: func(replies []smtp.Reply) {
+	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, TransID: s.transaction(env), Tried: m.tries() > 0, Done: func(replies []smtp.Reply) {
 		body.Close()
 		b.done(m, source, replies)
 	}}, true

@@ -124,10 +124,10 @@ func (d *Sessions) status(account string) Status {
 	return st
 }
 
-// A session is dead, once a newer one asks, when its customer was not heard for silence and nothing passes within proof; at rest, when
-// it does not answer NOOP within proof.
+// A session is dead, once a newer one asks, when its customer was not heard for ProviderConfig.DeadAfter and nothing passes within proof; at rest, when
+// it does not answer NOOP within proof. So the newer one waits for the longer of the two at most.
 const (
-	silence = 30 * time.Second
+	silence = 30 * time.Second // where not configured
 	proof   = 5 * time.Second
 	glance  = 100 * time.Millisecond // between two looks at it
 )
@@ -186,7 +186,7 @@ func (s *session) yield(ctx context.Context, gone <-chan struct{}, moved bool) e
 		limit := proof
 		sending := State(s.stage.Load()) != StateLingering
 		if sending {
-			limit = max(proof, silence-began.Sub(s.wire.heard()))
+			limit = max(proof, cmp.Or(s.provider.Config.DeadAfter, silence)-began.Sub(s.wire.heard()))
 		}
 		switch {
 		case cut:

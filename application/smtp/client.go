@@ -30,6 +30,8 @@ type Client struct {
 	mails    int               // MAIL commands of the session
 	domains  map[string]bool   // of recipients of the session, where the peer limits them
 	authed   bool
+	pace     pace
+	refused  bool  // the last envelope had no recipient that was accepted
 	open     bool  // a transaction may be open at the peer: RSET before the next
 	err      error // what ended the connection
 }
@@ -87,10 +89,12 @@ func (c *Client) hello(ctx context.Context) error {
 	if c.LMTP {
 		verb = "LHLO " // RFC 2033 §4.1
 	}
+	asked := time.Now()
 	r, err := c.command(ctx, verb+c.Hostname, c.Timeouts.Command)
 	if err != nil {
 		return err
 	}
+	c.pace.trip = time.Since(asked)
 	if !c.LMTP && (r.Code == 500 || r.Code == 502) { // RFC 5321 §3.2
 		if r, err = c.command(ctx, "HELO "+c.Hostname, c.Timeouts.Command); err != nil {
 			return err

@@ -3,6 +3,7 @@ package smtp
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // wholly reports whether the text may travel with its envelope though the transaction has a name: the peer has told that it keeps no part of so
@@ -13,10 +14,44 @@ func (t *transfer) wholly() bool {
 	return t.transid == "" || err == nil && t.size <= most
 }
 
+// KeywordOffset is the EHLO keyword of a server that may be told with MAIL, "XOFFSET=n", which octet of a named transaction's text follows, so that the
+// first chunk need not wait for the 355 of RFC 1845 §3. Behind the keyword it lists transactions that it has parts of, as transid=octets; the
+// client may name that offset, and 0 for a message that it never sent before, of which nothing is worth keeping. Where the message was accepted already, 355
+// says so all the same, and BDAT 0 LAST ends the transaction; where the offset is another, MAIL is refused like NotOfTransaction. It is a
+// local extension (RFC 5321 §4.1.1.1) between two ends that know each other.
+const KeywordOffset = "XOFFSET"
+
+// locate finds out where the text begins without asking the peer; false: it must be asked. An offset holds once.
+func (t *transfer) locate() bool {
+	listed, ok := t.c.Has(KeywordOffset)
+	for field := range strings.FieldsSeq(listed) {
+		number, found := strings.CutPrefix(field, t.transid+"=")
+		offset, isOffset := parseOffset(number)
+		if !found || !isOffset || offset > t.size {
+			continue
+		}
+		t.c.keywords[KeywordOffset] = strings.Replace(listed, field, "", 1)
+		t.named, t.offset = true, offset
+		return true
+	}
+	t.named = ok && !t.tried
+	return t.named
+}
+
 // resume takes the reply to MAIL that says how much of the text the peer has (RFC 1845 §3).
 func (t *transfer) resume(r Reply) error {
 	offset, ok := parseOffset(r.Text)
-	if !ok {
+	switch {
+	case !ok:
+		return t.c.outOfStep("MAIL", r)
+	case t.named && offset == t.offset:
+		t.resumed = true
+		return nil
+	case t.named && (offset == t.size || offset == t.size+2): // it was accepted
+		t.resumed = true
+		t.known.Store(true)
+		return nil
+	case t.named:
 		return t.c.outOfStep("MAIL", r)
 	}
 	// DATA ends a last line that has no end: such a text is two octets longer at the peer. One of another length is not ours.
@@ -29,7 +64,7 @@ func (t *transfer) resume(r Reply) error {
 
 // skip passes over the text that the peer has: it is read and not sent.
 func (t *transfer) skip(block []byte) error {
-	for left := t.offset; t.resumed && left > 0; {
+	for left := t.offset; left > 0; {
 		n, err := t.read(block[:min(int64(len(block)), left)])
 		if err != nil {
 			return err

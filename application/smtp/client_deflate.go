@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/flate"
 	"io"
-	"math"
 	"sync"
 )
 
@@ -73,41 +72,42 @@ func (t *transfer) writeEager(out []byte) error {
 	return t.write(append(out, t.packed...))
 }
 
-// writeDeflated is writeChunks for a text that is compressed on its way.
-func (t *transfer) writeDeflated(out, in []byte) error {
-	z := deflaters.Get().(*flate.Writer)
-	defer deflaters.Put(z)
-	var packed bytes.Buffer
-	z.Reset(&packed)
-	for sent, closed := int64(0), false; ; sent++ {
-		if t.halted.Load() { // RFC 3030 §2: no more, and RSET
-			t.aborted.Store(sent)
-			return t.write(append(out[:0], "RSET\r\n"...))
-		}
-		for !closed && packed.Len() < chunkSize {
-			n, err := t.read(in)
-			if err != nil {
-				return err
-			}
-			z.Write(in[:n]) // memory does not fail
-			if closed = t.left == 0; closed {
-				z.Close()
-			}
-		}
-		chunk := packed.Next(chunkSize)
-		last := closed && packed.Len() == 0
-		if last {
-			t.chunks.Store(sent + 1)
-			t.ending.Store(true)
-		}
-		if err := t.write(appendBDAT(out[:0], int64(len(chunk)), last)); err != nil {
-			return err
-		}
-		if err := t.write(chunk); err != nil || last {
-			return err
-		}
-	}
+// packer makes chunks of a text that is compressed on its way.
+type packer struct {
+	t      *transfer
+	in     []byte
+	z      *flate.Writer
+	packed bytes.Buffer // not sent yet
+	closed bool         // the text is over
 }
 
-// unknownChunks is the number of chunks of a text that is compressed, as long as its last one is not sent.
-const unknownChunks = math.MaxInt64
+func newPacker(t *transfer, in []byte) *packer {
+	p := &packer{t: t, in: in, z: deflaters.Get().(*flate.Writer)}
+	p.z.Reset(&p.packed)
+	return p
+}
+
+func (p *packer) free() { deflaters.Put(p.z) }
+
+// writeChunk is that of transfer.
+func (p *packer) writeChunk(out []byte, most int64) (last bool, err error) {
+	t := p.t
+	for !p.closed && int64(p.packed.Len()) < most {
+		n, err := t.read(p.in)
+		if err != nil {
+			return false, err
+		}
+		p.z.Write(p.in[:n]) // memory does not fail
+		if p.closed = t.left == 0; p.closed {
+			p.z.Close()
+		}
+	}
+	chunk := p.packed.Next(int(most))
+	if last = p.closed && p.packed.Len() == 0; last {
+		t.ending.Store(true)
+	}
+	if err := t.write(t.appendChunk(out, int64(len(chunk)), last)); err != nil {
+		return false, err
+	}
+	return last, t.write(chunk)
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"time"
 
 	"bothy/application/message"
 )
@@ -12,7 +13,7 @@ import (
 // What is under way at once in SendMany. A lost connection leaves as much in doubt (RFC 1047).
 const (
 	maxUnderWay       = 256       // messages
-	maxOctetsUnderWay = 256 << 10 // of short texts, which nobody has asked for yet
+	maxOctetsUnderWay = 256 << 10 // of texts that nobody has asked for yet
 )
 
 // Outgoing is one message for SendMany; see Send.
@@ -24,13 +25,15 @@ type Outgoing struct {
 
 	// TransID names the transaction for a peer that offers CHECKPOINT, see TransID: it goes on where a connection broke, and does not take a
 	// message twice whose reply was lost (RFC 1845). The same name means the same text, to the octet. A recipient who gets NotOfTransaction
-	// needs another. Empty: none.
+	// needs another. Empty: none. Tried says that the peer may have some of the text under this name, from an earlier attempt.
 	TransID string
+	Tried   bool
 }
 
 // SendMany transfers messages one behind the other without a wait in between: MAIL follows the end of the text before it in the same
-// flight (RFC 2920 §3.1), and a short text its envelope, as in Send. So a long link costs a round trip for many short
-// messages, and one for each long one. At most window messages are under way at once. A peer without PIPELINING gets them one by one.
+// flight (RFC 2920 §3.1), a short text its envelope, as in Send, and so does the first chunk of a long one, as long as what the link carries
+// in a round trip; the chunks behind it follow when somebody is to get them. So a long link stays filled, with CHUNKING; with DATA it costs a round trip for each
+// message. At most window messages are under way at once. A peer without PIPELINING gets them one by one.
 //
 // Every message that was taken from messages is Done, with what is certain of it: the replies are to be read as those of Send.
 // err is not nil when the connection is lost or out of step; nothing more is taken from messages then. A Body that fails, or is of
@@ -45,6 +48,7 @@ func (c *Client) SendMany(ctx context.Context, messages iter.Seq[Outgoing], wind
 	v := &convoy{c: c, window: window, turns: make(chan *voice, 2*window+2), ended: make(chan struct{})}
 	go v.speak()
 	defer context.AfterFunc(ctx, c.Conn.interrupt())()
+	c.pace.begin(time.Now())
 	var err error
 	for m := range messages {
 		if err = v.join(ctx, m); err != nil {
@@ -59,6 +63,9 @@ func (c *Client) SendMany(ctx context.Context, messages iter.Seq[Outgoing], wind
 		_ = c.Conn.Close() // for who still speaks
 	}
 	close(v.turns)
+	for _, m := range v.line {
+		m.release()
+	}
 	<-v.ended
 	for _, m := range v.line { // nobody is, unless err is not nil
 		if m.voice != nil && m.broken() { // the better reason
@@ -76,7 +83,7 @@ type convoy struct {
 	turns  chan *voice // to be spoken, in this order
 	ended  chan struct{}
 	line   []*underWay
-	octets int64 // of the short texts in line
+	octets int64 // of the texts in line that went with their envelopes
 }
 
 type underWay struct {
@@ -117,11 +124,10 @@ func (v *convoy) join(ctx context.Context, m Outgoing) error {
 	case len(m.Envelope.Recipients) == 0 || !t.fit():
 		t.over = true
 	case t.pipelining:
-		if t.eager {
+		// Nobody knows yet whether the BDAT ahead of it will be refused, or its MAIL left with nobody to go to.
+		if t.begin(v.c.open || len(v.line) > 1); t.whole() {
 			v.octets += t.size
 		}
-		// Nobody knows yet whether the BDAT ahead of it will be refused, or its MAIL left with nobody to go to.
-		t.begin(v.c.open || len(v.line) > 1)
 	}
 	for !v.roomy() {
 		if err := v.advance(ctx); err != nil {
@@ -137,7 +143,7 @@ func (v *convoy) roomy() bool {
 		return true
 	}
 	last := v.line[len(v.line)-1]
-	return len(v.line) < v.window && v.octets < maxOctetsUnderWay && last.pipelining && (last.eager || last.heard || last.over)
+	return len(v.line) < v.window && v.octets < maxOctetsUnderWay && last.pipelining && (last.whole() || last.heard || last.over)
 }
 
 // advance hears what the peer has to say next.
@@ -158,7 +164,7 @@ func (v *convoy) advance(ctx context.Context) (err error) {
 		return err
 	}
 	v.line = v.line[1:]
-	if first.eager && first.voice != nil {
+	if first.whole() && first.voice != nil {
 		v.octets -= first.size
 	}
 	first.done(first.replies)

@@ -15,7 +15,7 @@ import (
 
 const (
 	eagerSize = 32 << 10 // a text as long as this at most travels in the flight of its envelope: a round trip against waste
-	chunkSize = 64 << 10 // of a BDAT (RFC 3030 §2: reasonable)
+	chunkSize = 64 << 10 // of a BDAT (RFC 3030 §2: reasonable), but for one that is sent ahead: see pace
 )
 
 // blocks are for message text on its way: half for what is read, the rest for the same with its dots doubled.
@@ -55,6 +55,7 @@ func newTransfer(c *Client, m Outgoing) *transfer {
 	}
 	t.aborted.Store(-1)
 	t.chunks.Store(unknownChunks)
+	t.tried = m.Tried
 	return t
 }
 
@@ -71,12 +72,17 @@ type transfer struct {
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
 
-	transid  string       // TRANSID; empty: none
-	resumed  bool         // the peer has the text up to offset
-	offset   int64        // octets
-	deflated bool         // the text goes compressed
-	packed   []byte       // all of it, where it is eager
-	chunks   atomic.Int64 // that it makes, else
+	ahead    int64         // octets of a long text that are in the flight of the envelope; 0: it waits for the replies
+	answered chan struct{} // closed when they came, for what is sent ahead
+	told     bool          // it is closed
+
+	transid  string // TRANSID; empty: none
+	tried    bool   // the peer may have some of it under this name
+	named    bool   // MAIL says with XOFFSET where the text begins that follows
+	resumed  bool   // the peer has the text up to offset
+	offset   int64  // octets
+	deflated bool   // the text goes compressed
+	packed   []byte // all of it, where it is eager
 
 	reset    bool          // RSET goes before MAIL
 	voice    *voice        // what is on its way of it
@@ -87,7 +93,11 @@ type transfer struct {
 
 	left    int64        // octets of the text still to be read
 	ending  atomic.Bool  // the end of the text is on its way: only now may it be accepted
-	halted  atomic.Bool  // a chunk was refused: no more of them
+	halted  atomic.Bool  // a chunk was refused, or there is nobody to send it to: no more of them
+	known   atomic.Bool  // the peer has all of it
+	sent    atomic.Int64 // chunks whose BDAT is on its way
+	wired   atomic.Int64 // octets in them
+	chunks  atomic.Int64 // of them when the last one is; else unknownChunks
 	aborted atomic.Int64 // chunks that were sent before the RSET that ended them; -1 if none did
 }
 

@@ -64,6 +64,29 @@ func TestClientTranscripts(t *testing.T) {
 	soon := func(back, trace bool) message.Deadline {
 		return message.Deadline{At: time.Now().Add(time.Hour), Return: back, Trace: trace}
 	}
+	long := strings.Repeat("a", chunkSize-2) + "\r\n" + strings.Repeat("b", 100) + "\r\n"
+	longs := func() func(context.Context, *Client) string { // two of them, to two recipients
+		return func(ctx context.Context, c *Client) string {
+			results := make([][]Reply, 2)
+			err := c.SendMany(ctx, outgoing([]string{long, long}, results, "a", "b"), 9)
+			return fmt.Sprintln(results, err)
+		}
+	}
+	named := func(tried bool) func(context.Context, *Client) string { // two of them, with names
+		return func(ctx context.Context, c *Client) string {
+			results := make([][]Reply, 2)
+			err := c.SendMany(ctx, func(yield func(Outgoing) bool) {
+				i := 0
+				for m := range outgoing([]string{long, long}, results, "a") {
+					i++
+					if m.TransID, m.Tried = fmt.Sprintf("<%d@site.example>", i), tried || i == 2; !yield(m) {
+						return
+					}
+				}
+			}, 9)
+			return fmt.Sprintln(results, err)
+		}
+	}
 	asking := func() *message.Envelope { // for notices of all kinds
 		env := &message.Envelope{
 			ReversePath: message.Address{Local: "a", Domain: "site.example"}, Recipients: recipients("a", "b", "c"),
@@ -220,6 +243,15 @@ func TestClientTranscripts(t *testing.T) {
 			err := c.SendMany(ctx, outgoing(texts, results, "a"), 9)
 			return fmt.Sprintln(results, err)
 		}, want: "ok\n[[250 first] [550 who?] [250 third]] <nil>\n"},
+		"many-ahead":        {run: longs(), want: "ok\n[[250 first 250 first] [250 second 250 second]] <nil>\n"},
+		"many-ahead-none":   {run: longs(), want: "ok\n[[550 5.1.1 who? 450 4.2.1 busy] [250 second 550 5.1.1 who?]] <nil>\n"},
+		"many-ahead-some":   {run: longs(), want: "ok\n[[550 5.1.1 who? 250 first] [450 4.2.1 busy 250 second]] <nil>\n"},
+		"many-ahead-452":    {run: longs(), want: "ok\n[[452 4.3.1 full 452 4.3.1 full] [250 second 250 second]] <nil>\n"},
+		"many-ahead-mail":   {run: longs(), want: "ok\n[[451 4.3.0 later 451 4.3.0 later] [250 second 250 second]] <nil>\n"},
+		"many-ahead-cut":    {run: longs(), want: "ok\n[[550 5.1.1 who? 0 ] []] EOF\n"},
+		"many-offset":       {run: named(false), want: "ok\n[[250 first] [250 second]] <nil>\n"},
+		"many-offset-asked": {run: named(true), want: "ok\n[[250 first] [250 second]] <nil>\n"},
+		"many-offset-taken": {run: named(false), want: "ok\n[[250 first] [451 4.5.1 " + NotOfTransaction.Text + "]] <nil>\n"},
 		"rcpt-556": {run: func(ctx context.Context, c *Client) string {
 			replies, err := c.Send(ctx, envelope(recipients("a", "b")), strings.NewReader(hello), int64(len(hello)))
 			return fmt.Sprintln(replies[0], replies[0].NoMail(), replies[1].NoMail(), err)

@@ -1,10 +1,12 @@
 package smtp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // writeData writes the text after 354 (RFC 5321 §4.1.1.4).
@@ -80,35 +82,69 @@ func (t *transfer) emptyData(ctx context.Context) error {
 	return err
 }
 
-// writeChunks writes the text with BDAT (RFC 3030 §2), the chunks one behind the other.
+// writeChunks writes the text with BDAT (RFC 3030 §2), the chunks one behind the other, and the first of them behind what is in out. Where that goes
+// ahead, the next waits for the replies to the envelope.
 func (t *transfer) writeChunks(out, in []byte) error {
 	if err := t.skip(in); err != nil {
 		return err
 	}
+	write := t.writeChunk
 	if t.deflated {
-		return t.writeDeflated(out, in)
+		p := newPacker(t, in)
+		defer p.free()
+		write = p.writeChunk
 	}
-	for sent := int64(0); ; sent++ {
-		if t.halted.Load() { // RFC 3030 §2: no more, and RSET
-			t.aborted.Store(sent)
+	for size := cmp.Or(t.ahead, chunkSize); ; size = chunkSize {
+		switch {
+		case t.halted.Load(): // RFC 3030 §2: no more, and RSET
+			t.aborted.Store(t.sent.Load())
 			return t.write(append(out, "RSET\r\n"...))
+		case t.known.Load(): // all of it
+			t.ending.Store(true)
+			return t.write(t.appendChunk(out, 0, true))
 		}
-		n, last := t.nextChunk()
-		if err := t.writeText(appendBDAT(out, n, last), n, last); err != nil || last {
+		if last, err := write(out, size); err != nil || last {
 			return err
 		}
+		if out = out[:0]; t.ahead > 0 {
+			<-t.answered
+		}
 	}
+}
+
+// appendChunk appends the command of the next chunk.
+func (t *transfer) appendChunk(out []byte, size int64, last bool) []byte {
+	t.wired.Add(size)
+	if sent := t.sent.Add(1); last {
+		t.chunks.Store(sent)
+	}
+	return appendBDAT(out, size, last)
+}
+
+// writeChunk writes what is in out and the next chunk, of most octets at most.
+func (t *transfer) writeChunk(out []byte, most int64) (last bool, err error) {
+	n := min(t.left, most)
+	last = n == t.left
+	return last, t.writeText(t.appendChunk(out, n, last), n, last)
+}
+
+// unknownChunks is the number of chunks of a text that is compressed, as long as its last one is not sent.
+const unknownChunks = math.MaxInt64
+
+// lastChunk is the index of the last chunk.
+func (t *transfer) lastChunk() int64 {
+	if t.deflated || t.known.Load() {
+		return t.chunks.Load() - 1
+	}
+	behind := max(0, t.size-t.offset-cmp.Or(t.ahead, chunkSize))
+	return (behind + chunkSize - 1) / chunkSize
 }
 
 // chunkReplies reads the replies to writeChunks.
 func (t *transfer) chunkReplies(ctx context.Context) error {
 	v := t.voice
-	total := max(1, (t.size-t.offset+chunkSize-1)/chunkSize)
 	for k := int64(0); ; k++ {
 		r, err := t.finalReply(ctx, v)
-		if t.deflated {
-			total = t.chunks.Load()
-		}
 		if err == nil && r.Code/100 == 3 {
 			err = t.c.outOfStep("BDAT", r)
 		}
@@ -118,7 +154,7 @@ func (t *transfer) chunkReplies(ctx context.Context) error {
 		case k == t.aborted.Load(): // this is the reply to RSET
 			t.c.open = !r.Positive()
 			return v.end()
-		case k == total-1:
+		case k == t.lastChunk():
 			if !t.halted.Load() {
 				err = t.concluded(r)
 			}
@@ -136,8 +172,8 @@ func (t *transfer) chunkByChunk(ctx context.Context) error {
 		return t.badBody(err)
 	}
 	for last := false; !last; {
-		var n int64
-		n, last = t.nextChunk()
+		n := min(t.left, chunkSize)
+		last = n == t.left
 		v := t.speak(func(out, _ []byte) error { return t.writeText(appendBDAT(out, n, last), n, last) })
 		r, err := t.finalReply(ctx, v)
 		switch {
@@ -154,12 +190,6 @@ func (t *transfer) chunkByChunk(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// nextChunk returns the size of the next chunk.
-func (t *transfer) nextChunk() (n int64, last bool) {
-	n = min(t.left, chunkSize)
-	return n, n == t.left
 }
 
 // writeText writes what is in out and n octets of the text behind it; last says that the text ends with them.

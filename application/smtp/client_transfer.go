@@ -96,6 +96,9 @@ func (t *transfer) appendMail(b []byte) []byte {
 	if t.transid != "" { // RFC 1845 §3
 		b = append(append(b, " TRANSID="...), t.transid...)
 	}
+	if t.named {
+		b = strconv.AppendInt(append(b, " "+KeywordOffset+"="...), t.offset, 10)
+	}
 	return append(b, "\r\n"...)
 }
 
@@ -173,12 +176,13 @@ func (t *transfer) run(ctx context.Context) error {
 	return t.finish(ctx)
 }
 
-// begin puts the commands on their way in one go (RFC 2920 §3.1), and a short text behind them.
+// begin puts the commands on their way in one go (RFC 2920 §3.1), and a short text behind them, or the first chunk of a long one.
 func (t *transfer) begin(reset bool) {
 	t.reset = reset
 	t.c.mails++
 	t.c.open = true // until it is known not to be
-	t.voice = t.speak(func(out, _ []byte) error {
+	t.lead()
+	t.voice = t.speak(func(out, in []byte) error {
 		if err := t.pack(); err != nil {
 			return err
 		}
@@ -190,11 +194,15 @@ func (t *transfer) begin(reset bool) {
 				out = out[:0]
 			}
 		}
-		if t.eager {
+		switch {
+		case t.eager:
 			return t.writeEager(out)
+		case t.ahead > 0:
+			return t.writeChunks(out, in)
 		}
 		return t.write(out)
 	})
+	t.voice.release = t.release
 }
 
 // envelope reads the replies to what begin sent. It may do so while that is still being written, so that neither side waits for
@@ -219,6 +227,14 @@ func (t *transfer) envelope(ctx context.Context) error {
 		if s == stepText {
 			text = r
 		}
+	}
+	t.c.refused = t.accepted == 0
+	if t.ahead > 0 {
+		if t.accepted == 0 { // RFC 3030 §2: the chunk that is on its way is discarded
+			t.halted.Store(true)
+		}
+		t.release()
+		return nil
 	}
 	if err := t.voice.end(); err != nil {
 		return err
@@ -307,8 +323,12 @@ func (t *transfer) note(s step, rcpt int, r Reply) error {
 		return t.resume(r)
 	case r.Code/100 == 3:
 		return t.c.outOfStep("an envelope command", r)
+	case s == stepMail && r.Positive() && t.named && t.offset > 0:
+		return t.c.outOfStep("MAIL of a message that goes on", r)
 	case s == stepMail && r.Positive():
 		t.mailed = true
+	case s == stepMail && t.named:
+		t.settle(resumedReply(r))
 	case s == stepMail:
 		t.settle(r)
 	case s == stepRcpt && t.replies[rcpt].Code != 0: // already settled with MAIL, whatever the peer makes of it
@@ -339,6 +359,9 @@ func (t *transfer) concluded(r Reply) error {
 		return t.c.outOfStep("the end of the message", r)
 	}
 	t.settle(r)
+	if r.Positive() {
+		t.c.pace.heard(cmp.Or(t.wired.Load(), t.wire()), time.Now())
+	}
 	// A refused BDAT leaves the peer's state open to doubt (RFC 3030 §2).
 	t.c.open = t.chunking && !r.Positive()
 	return nil

@@ -10,12 +10,13 @@ import (
 
 // voice is something being written while the caller listens.
 type voice struct {
-	c      *Client
-	write  func(out, in []byte) error
-	shared bool // messages before it are waiting for their replies
-	done   chan struct{}
-	at     time.Time // when it ended, valid after done
-	err    error     // what it ended with, valid after done
+	c       *Client
+	write   func(out, in []byte) error
+	shared  bool   // messages before it are waiting for their replies
+	release func() // ends a wait in write; nil: there is none
+	done    chan struct{}
+	at      time.Time // when it ended, valid after done
+	err     error     // what it ended with, valid after done
 }
 
 // speak starts write, which is given memory: out, empty, to gather in, and in to read into. In a convoy it waits for its turn.
@@ -79,6 +80,9 @@ func (v *voice) give(err error) error {
 	var body errBody
 	if !v.ended() {
 		_ = v.c.Conn.Close()
+	}
+	if v.release != nil {
+		v.release()
 	}
 	if <-v.done; errors.As(v.err, &body) || errors.Is(v.err, os.ErrDeadlineExceeded) {
 		v.c.err = v.err

@@ -193,12 +193,15 @@ func (s *Session) answer(row *command, r Reply, err error) error {
 // tooMany counts a command that was refused for good. Recipients who are not known count once one of their transaction is, as mailing
 // lists have it, only when that transaction ends without a message, as it does for who guesses names (RFC 5321 §7.3).
 func (s *Session) tooMany(row *command) bool {
-	if row != nil && row.verb == "RCPT" && s.env != nil {
+	switch {
+	case row != nil && row.verb == "BDAT" && s.behind > 0 && s.behind <= maxBehind: // RFC 3030 §2: we must be prepared for them
+		return false
+	case row != nil && row.verb == "RCPT" && s.env != nil:
 		s.unknown++
 		if len(s.env.Recipients) > 0 {
 			return s.unknown > s.limits.Recipients
 		}
-	} else {
+	default:
 		s.errors++
 	}
 	return s.errors+s.unknown >= s.limits.Errors

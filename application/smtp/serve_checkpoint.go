@@ -32,6 +32,8 @@ import (
 //	A text of 32 KiB at most is never asked for from its middle, and XCHECKPOINT tells so (RFC 5321 §4.1.1.1: a local extension): such a one may
 //	be sent behind MAIL and RCPT, without a wait for the reply to MAIL.
 //
+//	A client that we have called is told at EHLO what is here, and says with MAIL where the text begins that follows: see KeywordOffset.
+//
 //	A session that has the transaction still, because its connection died unseen, is closed.
 //
 // What is kept is given up where the client ends the transaction itself (RSET, EHLO, QUIT), and where the message is refused for good.
@@ -43,11 +45,24 @@ var (
 	replyRecipient   = Reply{250, [3]int{2, 1, 5}, "recipient ok"}
 	replyElsewhere   = Reply{450, [3]int{4, 5, 0}, "another session has this transaction"}
 	replyOtherText   = Reply{554, [3]int{5, 5, 0}, "another message was accepted with this TRANSID"}
+	replyOtherPart   = Reply{NotOfTransaction.Code, NotOfTransaction.Enhanced, "another part of the text is here: give it another TRANSID"}
 	replyMoreThanAll = Reply{451, [3]int{4, 5, 0}, "more text than SIZE said behind the offset: send it again from the beginning"}
 )
 
 func offersCheckpoint(s *Session) bool {
 	return s.server.Checkpoints != nil && s.server.Protocol != Held
+}
+
+// offersOffset is for a client that we have called: whose transactions are which is known at EHLO, and nobody else's business.
+func offersOffset(s *Session) bool { return offersCheckpoint(s) && s.server.PeerName != "" }
+
+func takeOffset(s *Session, _ *message.Envelope, _ *message.Recipient, p parameter) Reply {
+	offset, ok := parseOffset(p.value)
+	if !ok {
+		return badValue(p.keyword)
+	}
+	s.from = offset
+	return Reply{}
 }
 
 func takeTransID(s *Session, _ *message.Envelope, _ *message.Recipient, p parameter) Reply {
@@ -69,7 +84,7 @@ func (s *Session) checkpoint(ctx context.Context, accepted Reply) Reply {
 	}
 	key := message.NewTransactionKey(owner, s.Helo, s.transid, env.ReversePath.Local, env.ReversePath.Domain,
 		strconv.FormatInt(env.Size, 10), env.Body.String(), strconv.FormatBool(env.UTF8))
-	t, err := s.server.Checkpoints.Begin(ctx, owner, key, env.Body == message.BodyBinary, s.stopper())
+	t, err := s.server.Checkpoints.Begin(ctx, owner, s.transid, key, env.Body == message.BodyBinary, s.stopper())
 	if err != nil {
 		s.reset()
 		return replyElsewhere
@@ -79,6 +94,14 @@ func (s *Session) checkpoint(ctx context.Context, accepted Reply) Reply {
 		s.state = addressed
 		s.Log().Info("message asked for again", "id", id)
 		return Reply{Code: 355, Text: fmt.Sprintf("%d is the transaction offset: it was accepted as %v", known.Size, id)}
+	}
+	switch {
+	case s.from == 0:
+		t.Restart()
+	case s.from > 0 && s.from != t.Offset():
+		s.suspend()
+		s.reset()
+		return replyOtherPart
 	}
 	if t.Offset() == 0 {
 		return accepted
@@ -124,7 +147,7 @@ func (s *Session) renames(to message.Address) bool {
 func (s *Session) checkpointed(b *body) (io.Reader, Reply) {
 	t := s.transaction
 	if known, id, ok := t.Accepted(); ok {
-		return nil, repeat(b, known, id)
+		return nil, s.repeat(b, known, id)
 	}
 	resumed, head := t.Offset() > 0, b.head
 	b.head = nil
@@ -152,14 +175,19 @@ func (s *Session) checkpointed(b *body) (io.Reader, Reply) {
 	}
 }
 
-// repeat answers for a message that was accepted before: with no text, or all of it, comes the reply that was lost.
-func repeat(b *body, known *message.Transaction, id message.ID) Reply {
+// repeat answers for a message that was accepted before: with no text, or all of it, comes the reply that was lost; and with the chunk that was on its
+// way already where MAIL said what follows.
+func (s *Session) repeat(b *body, known *message.Transaction, id message.ID) Reply {
 	b.head, b.env.ID = nil, id
+	if s.from >= 0 { // octets, to be thrown away
+		b.release()
+		b.bareOK, b.header.over = true, true
+	}
 	n, err := io.Copy(io.Discard, b)
 	switch {
 	case err != nil:
 		return replyLocal // b knows better
-	case n != 0 && n != known.Size:
+	case n != 0 && n != known.Size && s.from < 0:
 		return replyOtherText
 	}
 	return Reply{250, [3]int{2, 0, 0}, id.String() + " accepted"}

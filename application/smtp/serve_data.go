@@ -43,6 +43,9 @@ func (s *Session) data(ctx context.Context, _ string) (Reply, error) {
 	return reply, nil
 }
 
+// maxBehind is how many chunks behind one that failed are no error of the client's: 64 KiB each, more than any link holds.
+const maxBehind = 1000
+
 // bdat is BDAT (RFC 3030 §2). Whatever is wrong with it, the octets of its chunk are read.
 func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 	size, last, ok := parseBDAT(arg)
@@ -54,6 +57,9 @@ func (s *Session) bdat(ctx context.Context, arg string) (Reply, error) {
 			s.chunk.refusal = replyChunk
 		}
 		return Reply{}, nil
+	}
+	if s.behind++; s.state != broken {
+		s.behind = 0
 	}
 	var reply Reply
 	b := s.newBody(ctx)
@@ -444,7 +450,11 @@ func (b *body) stopped() bool { return b.over || b.aborted || b.fatal != nil || 
 // sends much more than it may is told so and cut off.
 func (b *body) drain() {
 	b.text = nil
-	b.release()
+	if b.inflater != nil { // what follows is octets, and says nothing of the message
+		refusal := b.refusal
+		defer func() { b.refusal = refusal }()
+		b.release()
+	}
 	most := b.size + 2*b.s.limits.MessageSize
 	for b.fatal == nil && !b.over && !b.aborted && (!b.chunked || b.left > 0) {
 		if b.find(); b.size > most {

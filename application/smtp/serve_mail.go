@@ -24,7 +24,7 @@ func (s *Session) mail(ctx context.Context, arg string) (Reply, error) {
 	if s.mails++; s.limits.Mails > 0 && s.mails > s.limits.Mails { // RFC 9422 §4.1: the refused ones count too
 		return replyFull, nil
 	}
-	s.transid, s.deflated = "", false
+	s.transid, s.from, s.deflated = "", -1, false
 	env := &message.Envelope{ReversePath: path, Account: s.Identity, Client: s.Peer.Addr().Unmap(), Helo: s.Helo}
 	if r := s.parameters(rest, mailParameters, env, nil); r.Code != 0 {
 		return r, nil

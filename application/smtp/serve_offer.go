@@ -122,6 +122,12 @@ func (s *Session) writeOffer(b *strings.Builder) {
 	if offersCheckpoint(s) { // RFC 1845 §2
 		b.WriteString("\nCHECKPOINT\nXCHECKPOINT " + strconv.Itoa(checkpoint.LeastKept))
 	}
+	if offersOffset(s) {
+		b.WriteString("\n" + KeywordOffset)
+		for _, part := range s.server.Checkpoints.Parts(s.server.PeerName, listedParts) {
+			b.WriteString(" " + part.Name + "=" + strconv.FormatInt(part.Octets, 10))
+		}
+	}
 	if offersDeflate(s) {
 		b.WriteString("\n" + KeywordDeflate)
 	}
@@ -132,6 +138,9 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		b.WriteString("\nETRN")
 	}
 }
+
+// listedParts is how many transactions are told of that go on: their names and numbers fit into a reply line (RFC 5321 §4.5.3.1.5: 512 octets).
+const listedParts = 4
 
 // maxLimit is the largest number that LIMITS can say (RFC 9422 §4.1: six digits).
 const maxLimit = 999_999

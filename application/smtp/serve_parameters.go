@@ -30,7 +30,8 @@ var mailParameters = []keyword{
 	{"HOLDFOR", offersRelease, takeHoldFor},       // RFC 4865 §3
 	{"HOLDUNTIL", offersRelease, takeHoldUntil},   // RFC 4865 §3
 	{"TRANSID", offersCheckpoint, takeTransID},    // RFC 1845 §2
-	{"MTRK", offersTracking, takeTracking},        // RFC 3885 §3.1
+	{KeywordOffset, offersOffset, takeOffset},
+	{"MTRK", offersTracking, takeTracking}, // RFC 3885 §3.1
 	{KeywordDeflate, offersDeflate, takeDeflate},
 }
 
@@ -246,6 +247,9 @@ func (s *Session) consistent(env *message.Envelope) Reply {
 	}
 	if local, host, ok := strings.Cut(env.EnvelopeID, "@"); env.Tracking.Certifier != "" && (!ok || local == "" || host == "") { // RFC 3885 §3.2
 		return Reply{501, [3]int{5, 5, 4}, "MTRK wants ENVID=local@host"}
+	}
+	if s.from >= 0 && s.transid == "" {
+		return Reply{501, [3]int{5, 5, 4}, KeywordOffset + " wants TRANSID"}
 	}
 	return Reply{}
 }

@@ -194,7 +194,9 @@ type Session struct {
 	env      *message.Envelope // of the open transaction
 	chunk    *body             // the message BDAT is sending
 	transid  string            // TRANSID of the last MAIL
+	from     int64             // XOFFSET of it; -1: none
 	restored bool              // the envelope's recipients are those of the transaction that was cut off
+	behind   int               // chunks since one that failed
 	errors   int               // 5yz since the last accepted message
 	unknown  int               // recipients refused in the open transaction, not among errors yet
 	mails    int               // MAIL commands, whatever became of them
