@@ -46,5 +46,6 @@
 // Deviations, each with its reason where it is made: a space after "FROM:" and "TO:" is taken; EHLO may be followed by a name that
 // only a device can have; 8-bit text without BODY=8BITMIME is kept as it is, where not told otherwise; AUTH= is read whether AUTH is offered or not; a
 // Received field made for a submitter does not say where they are; a message that holds a lone CR or LF is refused; a short
-// text is sent with BDAT before its recipients are answered for (RFC 3030 §2 would wait for them: a round trip for each message).
+// text is sent with BDAT before its recipients are answered for, and among several messages the first chunk of a long one (RFC 3030 §2 would
+// wait for them: a round trip for each message).
 package smtp

@@ -11,7 +11,8 @@ import (
 
 const (
 	window  = 64 << 10 // octets a writer may be ahead of its reader before Write waits
-	segment = 1460     // with a Rate, octets that arrive together
+	segment = 1460     // with a Rate, octets that arrive together, at least
+	bursts  = 250      // and with a high one, so many times a second: what a network card does, and each costs a measurement time
 )
 
 // Path is what lies between the two ends of a connection. The zero Path is perfect: no delay, no bound, no cut.
@@ -255,7 +256,7 @@ func (p *pipe) send(f *flow, octets []byte, now time.Time) {
 		n := len(octets)
 		at := now
 		if p.path.Rate > 0 {
-			n = min(n, segment)
+			n = min(n, max(segment, int(p.path.Rate/bursts)))
 			if f.free.Before(now) {
 				f.free = now
 			}
