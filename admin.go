@@ -135,11 +135,15 @@ func fetchOutcome(err error) FetchOutcome {
 	return Failed
 }
 
+// RefreshPath is where whoever has changed accounts or customers says so: when the answer is there, the server goes by it.
+const RefreshPath = "/v1/directory/refresh"
+
 // adminUnit answers the command line at the local socket.
 func (s *Site) adminUnit(cfg Config) unit {
-	server := &admin.Server{Path: cfg.AdminSocket(), Version: s.env.Build, Log: s.env.Log.With("service", "admin")}
+	server := &admin.Server{Version: s.env.Build, Log: s.env.Log.With("service", "admin")}
 	admin.Handle(server, http.MethodGet, "/v1/status", s.status)
 	admin.Handle(server, http.MethodGet, "/v1/faults", func(context.Context, struct{}) ([]submission.Fault, error) { return s.faults.List(), nil })
+	admin.Handle(server, http.MethodPost, RefreshPath, func(ctx context.Context, _ struct{}) (struct{}, error) { return struct{}{}, s.directory.Refresh(ctx) })
 	admin.Handle(server, http.MethodGet, "/v1/queue", s.queueList)
 	admin.Handle(server, http.MethodGet, "/v1/queue/{id}", s.queueShow)
 	for name, act := range map[string]func(queue.Filter) (int, error){

@@ -43,7 +43,7 @@ func (s *Site) providers() []ProviderStatus {
 			p.Outcome = fetchOutcome(st.LastErr)
 		}
 		if st.Failures > 0 {
-			p.Error = st.LastErr.Error()
+			p.Error = strings.TrimPrefix(st.LastErr.Error(), "odmr: ")
 		}
 		all = append(all, p)
 	}
@@ -117,7 +117,7 @@ func (s *Site) call(ctx context.Context, c *odmr.Customer, all bool, send func(F
 		Done: true, Seconds: report.Took.Seconds(), Outcome: fetchOutcome(err),
 	}
 	if err != nil {
-		last.Error = err.Error()
+		last.Error = strings.TrimPrefix(err.Error(), "odmr: ")
 	}
 	send(last)
 }

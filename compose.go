@@ -2,12 +2,10 @@ package site
 
 import (
 	"context"
-	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
 	"reflect"
-	"time"
 
 	"bothy/application/authres"
 	"bothy/application/drop"
@@ -17,7 +15,6 @@ import (
 	"bothy/application/mtqp"
 	"bothy/application/odmr"
 	"bothy/application/pop3"
-	"bothy/application/queue"
 	"bothy/application/relay"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
@@ -63,7 +60,7 @@ func (s *Site) composeServers(next *composition) {
 	}
 	agent := submission.New(submission.Options{
 		Config: cfg.Submission, Hostname: cfg.Hostname, Directory: rights, Names: s.directory, Permissions: s.directory, Accounts: s.directory,
-		Next: accept, Canonical: canonical(next.dns), Notice: s.notice, Readers: &s.readers, Checkpoints: s.checkpoints, Tracking: s.tracks != nil,
+		Next: accept, Canonical: canonical(next.dns), Notice: s.refusalNotice, Readers: &s.readers, Checkpoints: s.checkpoints, Tracking: s.tracks != nil,
 		Faults: &s.faults, Usage: &s.usage, Log: log.With("service", "submission"), Now: s.env.Now,
 	})
 	submit := agent.Server(s.certs.server(true), s.logins(cfg, cfg.Submission.Mechanisms))
@@ -75,7 +72,7 @@ func (s *Site) composeServers(next *composition) {
 	desk := &join.Desk{Directory: s.directory, Log: log.With("service", "odmr"), Now: s.env.Now}
 	next.provider = &odmr.Provider{
 		Hostname: cfg.Hostname, TLS: s.certs.server(true), Auth: callers, Directory: s.directory, Queue: s.spool, Further: []smtp.Extension{desk.Extension()},
-		Sessions: &s.sessions, Known: &s.known, Config: cfg.ODMR, Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
+		Sessions: &s.sessions, Known: &s.known, Config: cfg.ODMR, Refused: s.refused("odmr"), Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
 	if cfg.ODMR.TakeMail {
 		next.provider.Intake = submit
@@ -120,20 +117,6 @@ func canonical(resolver *relay.DNS) func(ctx context.Context, domain string) str
 	}
 }
 
-// notice tells the sender of a message that was accepted and then refused.
-func (s *Site) notice(env *message.Envelope, header []byte, refusal smtp.Reply, now time.Time) (*message.Envelope, []byte) {
-	r := &queue.Report{Envelope: env, Header: header, Now: now}
-	for _, to := range env.Recipients {
-		r.Outcomes = append(r.Outcomes, queue.Outcome{Recipient: to, Reply: refusal})
-	}
-	notice, body := s.notices.Compose(r)
-	if notice == nil {
-		return nil, nil
-	}
-	content, _ := io.ReadAll(body) // from memory: there is no message to enclose
-	return notice, content
-}
-
 // composeMovers makes what moves mail by itself.
 func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	cfg, log := next.cfg, s.env.Log
@@ -172,7 +155,7 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 		},
 		Log: log.With("service", "mailbox"), Now: s.env.Now,
 	}
-	collector := &drop.Collector{Dir: cfg.DropFolder(), Submit: s.submitAs, Notify: s.tellRefused, Log: log.With("service", "local")}
+	collector := &drop.Collector{Dir: cfg.DropFolder(), Submit: s.submitAs, Notify: s.queueRefusalNotice, Log: log.With("service", "local")}
 	units["drop"] = unit{run: collector.Run, grace: cfg.StopGrace}
 
 	units["mailbox"] = unit{stage: movers, spec: cfg.Mailbox, run: deliverer.Run, grace: cfg.StopGrace}

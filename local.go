@@ -8,7 +8,6 @@ import (
 	"os/user"
 
 	"bothy/application/message"
-	"bothy/application/queue"
 	"bothy/application/smtp"
 	"bothy/application/submission"
 	"bothy/management/admin"
@@ -21,7 +20,7 @@ func (s *Site) local(c *composition, next smtp.Acceptor) *smtp.Server {
 	ours.Complete, ours.Postmaster, ours.Networks, ours.POPWindow = true, false, nil, 0
 	trusting := submission.New(submission.Options{
 		Config: ours, Hostname: cfg.Hostname, Directory: submission.Anyone{}, Names: s.directory, Users: isUser,
-		Next: next, Tracking: s.tracks != nil, Canonical: canonical(c.dns), Notice: s.notice, Faults: &s.faults, Log: s.env.Log.With("service", "local"), Now: s.env.Now,
+		Next: next, Tracking: s.tracks != nil, Canonical: canonical(c.dns), Notice: s.refusalNotice, Faults: &s.faults, Log: s.env.Log.With("service", "local"), Now: s.env.Now,
 	})
 	local := trusting.Server(nil, nil)
 	local.Identify = localUser
@@ -71,14 +70,4 @@ func (s *Site) submitAs(ctx context.Context, user int, env *message.Envelope, co
 		_ = client.Quit(ctx) // the message is safe already
 	}
 	return replies, err
-}
-
-// tellRefused queues the notice to a sender about recipients who were refused.
-func (s *Site) tellRefused(ctx context.Context, env *message.Envelope, refused []queue.Outcome, header []byte) (told bool, err error) {
-	notice, content := s.notices.Compose(&queue.Report{Envelope: env, Outcomes: refused, Header: header, Now: s.env.Now()})
-	if notice == nil {
-		return false, nil
-	}
-	defer content.Close()
-	return true, s.spool.Accept(ctx, notice, content)
 }

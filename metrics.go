@@ -20,6 +20,8 @@ import (
 // MetricsConfig is where Prometheus asks.
 type MetricsConfig struct {
 	Listen string `doc:"Address where /metrics is answered to anybody, such as Prometheus on this machine. Empty: at the admin socket only." example:"127.0.0.1:9366"`
+
+	Customers int `doc:"For a provider: tell of each customer by itself while there are no more than so many; of more only the sum. 0: only the sum." default:"1000" min:"0" max:"100000"`
 }
 
 // CheckConfig reports what is wrong with cfg, by key.
@@ -69,9 +71,12 @@ func (s *Site) reading() metrics.State {
 	return st
 }
 
-// countCustomers sums up all customers: to tell of each would be a series a customer. It takes the time of those for whom mail waits.
+// countCustomers sums up all customers, and tells of each while they are few enough: each is some series. For many it takes the time of those for whom mail waits.
 func (s *Site) countCustomers(lanes []queue.LaneCount) metrics.Customers {
 	sum, seen := metrics.Customers{All: s.directory.CustomerCount()}, map[string]bool{}
+	if sum.All <= s.current.Load().cfg.Metrics.Customers {
+		sum.Each = s.eachCustomer()
+	}
 	for _, l := range lanes {
 		account, held := s.directory.Held(l.Lane.Name())
 		if l.Lane.Kind() != "odmr" || !held {
@@ -92,6 +97,22 @@ func (s *Site) countCustomers(lanes []queue.LaneCount) metrics.Customers {
 		}
 	}
 	return sum
+}
+
+// eachCustomer is how all customers stand.
+func (s *Site) eachCustomer() (each []metrics.Customer) {
+	all, err := s.directory.Customers(context.Background()) // from memory
+	if err != nil {
+		s.env.Log.Error("customers not told of", "err", err)
+	}
+	for _, c := range all {
+		st := s.customer(c)
+		each = append(each, metrics.Customer{
+			Account: st.Account, State: st.State.String(), Since: st.Since, LastContact: st.LastContact, Messages: st.Waiting, Octets: st.WaitingOctets,
+			Oldest: st.Oldest, LastFailure: st.LastFailure,
+		})
+	}
+	return each
 }
 
 // count counts what became of a recipient.

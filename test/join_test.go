@@ -21,11 +21,11 @@ type joinable struct {
 	smtp, calls, submission string
 }
 
-// startProvider runs one with the name "localhost", whose customers call with TLS from the first octet.
+// startProvider runs one with the name "localhost", whose customers call with TLS from the first octet; more goes on in its table of odmr.
 func startProvider(t *testing.T, more string) *joinable {
 	t.Helper()
 	p := &joinable{smtp: peer.FreePort(t), calls: peer.FreePort(t), submission: peer.FreePort(t)}
-	p.server = startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten = [%q]\n[odmr]\nlisten_tls = [%q]\n[relay]\ndns = [\"127.0.0.1:9\"]\n%s",
+	p.server = startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten = [%q]\n[relay]\ndns = [\"127.0.0.1:9\"]\n[odmr]\nlisten_tls = [%q]\n%s",
 		p.smtp, p.submission, p.calls, more))
 	peer.WaitPort(t, p.calls)
 	return p

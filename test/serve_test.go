@@ -76,6 +76,12 @@ func dial(t *testing.T, address string) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return sessionOn(t, conn)
+}
+
+// sessionOn takes the greeting on a connection.
+func sessionOn(t *testing.T, conn net.Conn) *session {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(15 * time.Second))
 	s := &session{conn, bufio.NewReader(conn)}

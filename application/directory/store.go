@@ -31,6 +31,7 @@ type Directory struct {
 	iterations int    // Options.Iterations
 	secret     []byte
 	state      atomic.Pointer[snapshot]
+	edited     atomic.Bool
 
 	contacts contacts
 	key      sealer
@@ -258,9 +259,23 @@ func (d *Directory) changeOnce(ctx context.Context, edit func(s *snapshot, exec 
 		return err
 	})
 	if err == nil {
+		d.edited.Store(true)
 		d.publish(after)
 	}
 	return err
+}
+
+// Edited reports whether anything was changed by way of d.
+func (d *Directory) Edited() bool { return d.edited.Load() }
+
+// Refresh takes in at once what others have changed.
+func (d *Directory) Refresh(ctx context.Context) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return os.ErrClosed
+	}
+	return d.transact(ctx, "BEGIN", d.refresh)
 }
 
 // publish makes s the state that holds.

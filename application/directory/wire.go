@@ -17,7 +17,6 @@ import (
 const (
 	maxName   = 200 // octets of an account's name: mailboxes and lanes make file names of it
 	maxDomain = 253 // RFC 1035 §3.1, as text
-	maxLabel  = 63  // RFC 1035 §3.1
 )
 
 func canonicalDomain(s string) string {
@@ -67,10 +66,8 @@ func checkDomain(s string) (string, error) {
 	if domain == "" || len(domain) > maxDomain {
 		return "", refuse(ErrInvalid, "domain %q is empty or longer than %d octets", s, maxDomain)
 	}
-	for label := range strings.SplitSeq(domain, ".") {
-		if !isLabel(label) {
-			return "", refuse(ErrInvalid, "domain %q: %q is not letters, digits and inner hyphens", s, label)
-		}
+	if !message.IsDomain(domain) {
+		return "", refuse(ErrInvalid, "domain %q is not of letters, digits and inner hyphens between dots", s)
 	}
 	return domain, nil
 }
@@ -82,12 +79,6 @@ func checkHeld(s string) (string, error) {
 		err = refuse(ErrInvalid, "domain %q has no dot, so no customer can ask for it (RFC 2645 §5.2.1)", s)
 	}
 	return domain, err
-}
-
-// isLabel: sub-domain = (ALPHA / DIGIT) *(ldh-str); ldh-str = *(ALPHA / DIGIT / "-") (ALPHA / DIGIT)
-func isLabel(s string) bool {
-	return s != "" && len(s) <= maxLabel && s[0] != '-' && s[len(s)-1] != '-' &&
-		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 }
 
 // checkAddress is a mailbox that can be here: not the null path, not without a domain, not at an address literal.

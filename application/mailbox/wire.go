@@ -41,8 +41,7 @@ func dirName(account string) string {
 // appendTrace appends the fields that final delivery puts on top: the return path (RFC 5321 §4.4), and each address that
 // led to this account, so that whoever has several sees which one was written to.
 func appendTrace(b []byte, env *message.Envelope) []byte {
-	b = append(b, "Return-Path: <"...)
-	b = append(env.ReversePath.AppendTo(b), ">\r\n"...)
+	b = message.AppendReturnPath(b, env.ReversePath)
 	for _, to := range env.Recipients {
 		b = append(b, "Delivered-To: "...)
 		b = append(to.Address.AppendTo(b), "\r\n"...)

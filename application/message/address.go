@@ -124,6 +124,16 @@ func parseDomain(s string) (domain string, ok bool) {
 	return s, true
 }
 
+// IsDomain reports whether s is a Domain of RFC 5321 §4.1.2 in ASCII, in either case: letters, digits and inner hyphens between dots. An
+// internationalized one is its A-labels.
+func IsDomain(s string) bool {
+	if len(s) > maxDomain || !isASCII(s) {
+		return false
+	}
+	domain, ok := parseDomain(s)
+	return ok && domain[0] != '['
+}
+
 // isLabel reports whether s, in lower case, is a sub-domain: Let-dig [Ldh-str] (RFC 5321 §4.1.2) or a U-label (RFC 6531 §3.3).
 func isLabel(s string) bool {
 	if s == "" || s[0] == '-' || s[len(s)-1] == '-' {

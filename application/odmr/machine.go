@@ -25,6 +25,7 @@ var (
 	replyAuth    = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "Authentication required"}
 	replyBehind  = smtp.Reply{Code: 421, Enhanced: [3]int{4, 5, 0}, Text: "Input behind ATRN, closing the connection"}
 	replyStop    = smtp.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "The service ends for now, call again"}
+	replyClear   = smtp.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}, Text: "Must issue a STARTTLS command first"}
 	replySyntax  = smtp.Reply{Code: 501, Enhanced: [3]int{5, 5, 4}, Text: "Syntax: ATRN [domain *(\",\" domain)]"}
 )
 

@@ -29,11 +29,12 @@ type Provider struct {
 	Auth      smtp.Authenticator
 	Directory Customers
 	Queue     queue.Store
-	Intake    *smtp.Server // whose Policy, Accept, Offer and Limits take mail of who has logged in, before ATRN; nil: 502 (RFC 2645 §5.4)
+	Intake    *smtp.Server // as which mail of who has logged in is taken before ATRN; nil: 502 (RFC 2645 §5.4)
 	Config    ProviderConfig
 	Known     *Known           // what sites tell of their recipients; nil: they are not asked
 	Sessions  *Sessions        // who is connected; shared with the Provider that this one replaces. Nil: its own
 	Further   []smtp.Extension // commands besides ATRN, such as the one of package join
+	Refused   func(smtp.Reply) // hears of every reply of 4yz and 5yz, and returns at once; may be nil
 	Observe   func(Event)      // hears what happens, from any session at once; must not block; nil: nobody does
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
@@ -85,22 +86,34 @@ func (p *Provider) Serve(ctx context.Context, conn net.Conn) error {
 	s := &session{provider: p, log: log, peer: conn.RemoteAddr().String(), since: time.Now(), known: p.Known}
 	s.watch(conn)
 	defer s.leave()
-	server := &smtp.Server{
-		Hostname: p.Hostname, Protocol: smtp.Held, TLS: p.TLS, RequireTLS: p.Config.RequireTLS, Auth: s, Ahead: true,
-		Extensions: append([]smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, p.Further...), // RFC 2645 §5.1.1: listed in every EHLO reply
-		Limits:     smtp.Limits{CommandTimeout: p.Config.CommandTimeout},
-		Log:        log, Now: p.now,
+	server := smtp.Server{Protocol: smtp.Held}
+	if p.Intake != nil {
+		server = *p.Intake
+		server.Protocol, server.PolicyAuthorizes = smtp.Submission, false // nobody but who has logged in
+		if server.RequireTLS {                                            // of mail: logging in is as RFC 2645 §5.1.1 has it
+			server.Policy = secret{server.Policy}
+		}
 	}
-	if in := p.Intake; in != nil {
-		server.Protocol, server.Policy, server.Accept, server.Offer, server.Limits = smtp.Submission, in.Policy, in.Accept, in.Offer, in.Limits
-		server.Limits.CommandTimeout = p.Config.CommandTimeout
-	}
+	server.Hostname, server.TLS, server.RequireTLS, server.Auth, server.Ahead = p.Hostname, p.TLS, p.Config.RequireTLS, s, true
+	server.Extensions = append([]smtp.Extension{{Verb: "ATRN", Keyword: "ATRN", Run: s.atrn}}, p.Further...) // RFC 2645 §5.1.1: listed in every EHLO reply
+	server.Limits.CommandTimeout = p.Config.CommandTimeout
+	server.Refused, server.Log, server.Now = p.Refused, log, p.now
 	err := server.Serve(ctx, s.conn)
 	if errors.Is(err, smtp.ErrTurned) {
 		err = s.reversed(ctx)
 	}
 	s.err = err
 	return err
+}
+
+// secret is a policy that takes no mail in the clear (RFC 3207 §4).
+type secret struct{ smtp.Policy }
+
+func (p secret) Mail(ctx context.Context, s *smtp.Session, env *message.Envelope) error {
+	if s.Conn.TLS() == nil {
+		return replyClear
+	}
+	return p.Policy.Mail(ctx, s, env)
 }
 
 // errNetwork says that a peer may not call from where it is.

@@ -9,8 +9,8 @@ import (
 	"bothy/application/smtp"
 )
 
-// Known is what the sites of customers have told of their recipients, by domain. The zero value is ready. It is in memory alone: after a
-// start nothing is known, and everybody is taken until the site has called.
+// Known is what is known of the recipients of customers, by domain: what a site of ours has told, and of another whom it refused of late. The
+// zero value is ready. It is in memory alone: after a start nothing is known, and everybody is taken until the site has called.
 type Known struct {
 	mu    sync.Mutex
 	lists map[string]*known
@@ -20,8 +20,9 @@ type Known struct {
 type known struct {
 	account   string
 	tag       string
-	listing   listing
+	listing   listing              // nil: the site tells none
 	confirmed time.Time            // when the site last said that it holds
+	refused   map[uint64]time.Time // of a site that tells none: whom it refused for good, and when
 	knocks    map[uint64]time.Time // strangers, by sender and recipient: when they first came since they were last refused for good
 	session   *session             // that lingers, which can be asked; nil: none
 	asked     time.Time            // when it last was
@@ -31,6 +32,10 @@ type known struct {
 const (
 	// listLife is how long what a site has said counts. Then everybody is taken again, for nobody knows what has changed there.
 	listLife = 24 * time.Hour
+	// refusalLife is how long a recipient is a stranger whom a site refused that tells no list. Then a message is let through, to see.
+	refusalLife = time.Hour
+	// maxRefused bounds those that are remembered for a domain.
+	maxRefused = 1000
 	// maxKnocks bounds the strangers that are remembered for a domain. Who is forgotten is told to come again once more.
 	maxKnocks = 1000
 	// askWait is how long RCPT waits for a site that is connected to say whether its list still holds.
@@ -89,14 +94,64 @@ func (n *Known) judge(ctx context.Context, account string, from, to message.Addr
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k, h := n.lists[to.Domain], hashRecipient(from.String()+"\n"+to.Local, to.Domain)
+	said, stranger := k.stranger(to, now)
 	switch {
-	case k == nil || k.listing.has(to):
+	case !stranger:
 		return nil
-	case !k.confirmed.Before(k.knocks[h]):
+	case !said.Before(k.knocks[h]):
 		delete(k.knocks, h) // the next message is another matter
 		return replyStranger
 	}
 	return replyPerhaps
+}
+
+// stranger reports whether the site does not know a recipient, and when it said so. A domain of which nothing is known has no strangers.
+func (k *known) stranger(to message.Address, now time.Time) (said time.Time, ok bool) {
+	switch {
+	case k == nil:
+		return said, false
+	case k.listing != nil:
+		return k.confirmed, now.Sub(k.confirmed) <= listLife && !k.listing.has(to)
+	}
+	said, ok = k.refused[hashRecipient(to.Local, to.Domain)]
+	return said, ok && now.Sub(said) <= refusalLife
+}
+
+// answered notes what an account's site said to a recipient, if it is a site that tells no list.
+func (n *Known) answered(account string, to message.Address, reply smtp.Reply, now time.Time) {
+	if n == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	h, k := hashRecipient(to.Local, to.Domain), n.lists[to.Domain]
+	unknown := reply.Permanent() && reply.Enhanced == [3]int{5, 1, 1} // RFC 3463 §3.2: bad destination mailbox address
+	switch {
+	case k != nil && k.account == account && k.listing != nil:
+		return
+	case reply.Positive() && k != nil:
+		delete(k.refused, h)
+		return
+	case !unknown:
+		return
+	case k == nil || k.account != account:
+		k = n.begin(account, to.Domain)
+	}
+	if len(k.refused) >= maxRefused {
+		clear(k.refused)
+	}
+	k.refused[h] = now
+}
+
+// begin starts to know something of a domain. The caller holds mu.
+func (n *Known) begin(account, domain string) *known {
+	if n.lists == nil {
+		n.lists = map[string]*known{}
+	}
+	n.drop(domain)
+	k := &known{account: account, knocks: map[uint64]time.Time{}, refused: map[uint64]time.Time{}, news: make(chan struct{})}
+	n.lists[domain] = k
+	return k
 }
 
 // knock notes a stranger. news is nil for anybody else; wait says that the site was asked just now, and news closes when it has answered.
@@ -104,12 +159,13 @@ func (n *Known) knock(account string, from, to message.Address, now time.Time) (
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	k := n.lists[to.Domain]
-	if k == nil || k.account != account || now.Sub(k.confirmed) > listLife || k.listing.has(to) {
+	said, stranger := k.stranger(to, now)
+	if !stranger || k.account != account {
 		return nil, false
 	}
 	h := hashRecipient(from.String()+"\n"+to.Local, to.Domain)
 	if first, again := k.knocks[h]; again && now.Sub(first) <= listLife {
-		if !k.confirmed.Before(first) {
+		if !said.Before(first) {
 			return k.news, false
 		}
 	} else {
@@ -131,9 +187,6 @@ func (n *Known) knock(account string, from, to message.Address, now time.Time) (
 func (n *Known) tell(s *session, tag string, l listing, now time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.lists == nil {
-		n.lists = map[string]*known{}
-	}
 	for _, domain := range s.domains {
 		hashes, listed := l[domain]
 		k := n.lists[domain]
@@ -141,10 +194,8 @@ func (n *Known) tell(s *session, tag string, l listing, now time.Time) {
 		case !listed:
 			n.drop(domain)
 			continue
-		case k == nil || k.account != s.account:
-			n.drop(domain)
-			k = &known{account: s.account, knocks: map[uint64]time.Time{}, news: make(chan struct{})}
-			n.lists[domain] = k
+		case k == nil || k.account != s.account || k.listing == nil:
+			k = n.begin(s.account, domain)
 		}
 		k.tag, k.listing, k.confirmed, k.session = tag, listing{domain: hashes}, now, s
 		close(k.news)
@@ -170,7 +221,7 @@ func (n *Known) confirm(s *session, tag string, now time.Time) bool {
 			n.mu.Unlock()
 			return false
 		}
-		if k != nil {
+		if k != nil && k.listing != nil {
 			l[domain] = k.listing[domain]
 		}
 	}
@@ -182,12 +233,14 @@ func (n *Known) confirm(s *session, tag string, now time.Time) bool {
 	return true
 }
 
-// forget notes that a session's site tells nothing.
+// forget notes that a session's site tells no list. Whom it refused stays.
 func (n *Known) forget(s *session) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, domain := range s.domains {
-		n.drop(domain)
+		if k := n.lists[domain]; k != nil && k.listing != nil {
+			n.drop(domain)
+		}
 	}
 }
 

@@ -44,6 +44,10 @@ func (s *session) reversed(ctx context.Context) error {
 		defer s.follow(ctx)()
 		err = s.stay(ctx, client)
 	}
+	if errors.Is(err, errClosing) && s.linger > 0 && State(s.stage.Load()) == StateLingering {
+		s.log.Info("call ended by the customer", "account", s.account, "messages", s.messages.Load(), "why", err)
+		return nil
+	}
 	if err != nil && !errors.Is(err, errQueue) && !errors.Is(err, errNoLonger) {
 		return err
 	}
@@ -221,6 +225,8 @@ func (s *session) stay(ctx context.Context, client *smtp.Client) error {
 		noop := time.Now().Add(s.provider.Config.noopInterval())
 		what, err := s.rest(sooner(noop, end))
 		switch {
+		case errors.Is(err, errClosing): // RFC 5321 §3.8: in order, for nothing is in flight
+			return err
 		case err != nil:
 			return fmt.Errorf("odmr: customer %s left: %w", s.account, err)
 		case s.entitled(ctx) != nil:
@@ -337,6 +343,9 @@ func (s *session) tell(lease *queue.Lease, verdicts []queue.Verdict) {
 			continue
 		}
 		to := lease.Envelope.Recipients[i].Address
+		if a, ok := to.ASCII(); ok {
+			s.provider.Known.answered(s.account, a, v.Reply, time.Now())
+		}
 		s.log.Info("recipient settled", "id", lease.Envelope.ID, "account", s.account, "recipient", to, "what", what, "reply", v.Reply.Error())
 		s.provider.observe(Event{What: what, Account: s.account, ID: lease.Envelope.ID, Recipient: to, Reply: v.Reply})
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -224,7 +225,7 @@ func (s *session) leave() {
 		d.deaf = nil
 	}
 	if s.err != nil {
-		d.failures[s.account] = failure{s.err.Error(), time.Now()}
+		d.failures[s.account] = failure{strings.ReplaceAll(s.err.Error(), "odmr: ", ""), time.Now()}
 	}
 	s.seated, s.listening = false, false
 	s.stage.Store(int32(StateAway))

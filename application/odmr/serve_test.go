@@ -125,7 +125,7 @@ func TestProvider(t *testing.T) {
 		case strings.HasPrefix(name, "linger"):
 			p.Config.NoopInterval = 5 * time.Millisecond
 		case strings.HasPrefix(name, "take-mail"):
-			p.Intake = &smtp.Server{Accept: spool}
+			p.Intake = &smtp.Server{Accept: spool, RequireTLS: name == "take-mail-clear"}
 		case name == "network":
 			p.Config.Networks = []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}
 		case strings.Contains(name, "tls") && name != "starttls-offered-again":

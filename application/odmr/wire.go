@@ -3,12 +3,12 @@ package odmr
 import (
 	"slices"
 	"strings"
+
+	"bothy/application/message"
 )
 
 const (
 	maxDomains = 100 // in one ATRN; the command line is shorter than that many domains anyway (RFC 5321 §4.5.3.1.4)
-	maxDomain  = 255 // octets (RFC 5321 §4.5.3.1.2)
-	maxLabel   = 63  // octets (RFC 1035 §2.3.4)
 	maxCommand = 510 // octets of a command line without its CRLF (RFC 5321 §4.5.3.1.4)
 )
 
@@ -37,30 +37,7 @@ func parseDomains(arg string) (domains []string, ok bool) {
 }
 
 // isDomain reports whether s is a domain of RFC 2645 §5.2.1: it has a dot. An internationalized domain comes as A-labels.
-func isDomain(s string) bool {
-	dots := 0
-	for label := range strings.SplitSeq(s, ".") {
-		if !isLabel(label) {
-			return false
-		}
-		dots++
-	}
-	return dots > 1 && len(s) <= maxDomain
-}
-
-// isLabel reports whether s is a sub-domain: letters, digits, and hyphens within.
-func isLabel(s string) bool {
-	if s == "" || len(s) > maxLabel || s[0] == '-' || s[len(s)-1] == '-' {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i] | 0x20 // lower case, for letters
-		if (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') && s[i] != '-' {
-			return false
-		}
-	}
-	return true
-}
+func isDomain(s string) bool { return strings.Contains(s, ".") && message.IsDomain(s) }
 
 // atrn is the command that asks for domains, or for all of the account's.
 func atrn(domains []string) string {

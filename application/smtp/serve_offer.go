@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"bothy/application/checkpoint"
+	"bothy/application/message"
 )
 
 // Offer is what a Server lists in its reply to EHLO beyond what this package does by itself. Each is a promise that whoever keeps
@@ -180,7 +181,7 @@ func (s *Session) etrn(ctx context.Context, arg string) (Reply, error) {
 	case arg[0] == '@':
 		node = arg[1:]
 	}
-	if !isDomain(node) || !strings.Contains(node, ".") { // RFC 1985 §5: fully qualified
+	if !message.IsDomain(node) || !strings.Contains(node, ".") { // RFC 1985 §5: fully qualified
 		return Reply{501, [3]int{5, 5, 4}, "want a domain"}, nil
 	}
 	return s.started(s.server.Etrn(ctx, s, arg)), nil

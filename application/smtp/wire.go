@@ -135,24 +135,6 @@ func isPrintable(s string) bool {
 	return true
 }
 
-// isDomain reports whether s is a Domain of RFC 5321 §4.1.2, in ASCII: LDH labels and dots.
-func isDomain(s string) bool {
-	if s == "" || len(s) > 255 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for i := range len(label) {
-			if !isAlnum(label[i]) && label[i] != '-' {
-				return false
-			}
-		}
-	}
-	return true
-}
-
 // maxHelo is the longest name in HELO and EHLO, in octets (RFC 5321 §4.5.3.1.2).
 const maxHelo = 255
 

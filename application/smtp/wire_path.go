@@ -67,7 +67,7 @@ func cutRoute(s string) (mailbox string, ok bool) {
 		return "", false
 	}
 	for domain := range strings.SplitSeq(route, ",") {
-		if !strings.HasPrefix(domain, "@") || !isDomain(domain[1:]) {
+		if !strings.HasPrefix(domain, "@") || !message.IsDomain(domain[1:]) {
 			return "", false
 		}
 	}

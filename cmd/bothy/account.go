@@ -6,13 +6,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"bothy/application/directory"
 	"bothy/application/message"
+
+	site "bothy"
 )
 
 // accountCmd is about who may log in.
@@ -214,7 +218,7 @@ func each[T any](std stdio, done string, all []T, do func(T) error) error {
 	return nil
 }
 
-// withDirectory opens the directory of the configured server for one command.
+// withDirectory opens the directory of the configured server for one command. What that changes counts, when it ends, in the server that runs.
 func (g *globals) withDirectory(ctx context.Context, use func(*directory.Directory) error) (err error) {
 	cfg, err := g.load()
 	if err != nil {
@@ -228,8 +232,19 @@ func (g *globals) withDirectory(ctx context.Context, use func(*directory.Directo
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close(), giveAway(cfg.DirectoryFile())) }()
-	return use(d)
+	if err := use(d); err != nil {
+		return err
+	}
+	if d.Edited() {
+		ctx, cancel := context.WithTimeout(ctx, noticeTimeout)
+		defer cancel()
+		_, _ = call[struct{}](ctx, g, http.MethodPost, site.RefreshPath, struct{}{}) // it looks by itself too, ten times a second
+	}
+	return nil
 }
+
+// noticeTimeout bounds the wait for a server that is busy.
+const noticeTimeout = 2 * time.Second
 
 // giveAway makes what root has just created belong to whom the data directory belongs to: the server runs as that user.
 func giveAway(file string) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"bothy/application/join"
 	"bothy/management/admin"
 	"bothy/management/config"
 
@@ -140,6 +141,10 @@ func wayOut(err error) string {
 		return "Use the account that the server runs as, or root."
 	case errors.Is(err, errNoConfig):
 		return "Write one with `bothy init --role site` or `bothy init --role provider`, or name it with --config."
+	case errors.Is(err, join.ErrUnknown), errors.Is(err, join.ErrRefused), errors.Is(err, join.ErrPin):
+		return "Ask the provider for another line, which `bothy customer invite` prints there."
+	case errors.Is(err, join.ErrUnreachable), errors.Is(err, join.ErrTrouble):
+		return "The line is as good as before: run the same once more when this is mended. `bothy join --dry-run` shows whom it calls."
 	}
 	return ""
 }

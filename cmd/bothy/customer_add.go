@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"bothy/application/directory"
+	"bothy/management/admin"
 	"bothy/management/config"
 
 	site "bothy"
@@ -114,7 +116,9 @@ func (c *customerAddCmd) Run(ctx context.Context, g *globals, std stdio) error {
 		}
 		if invited {
 			if err := c.invite(ctx, d, cfg, c.Name, &answer); err != nil {
-				answer.Note = err.Error()
+				answer.Note = "There is no line for the site yet: " + err.Error()
+			} else if _, err := call[admin.Identity](ctx, g, http.MethodGet, admin.IdentityPath, nil); errors.Is(err, admin.ErrNotRunning) {
+				answer.Note = "The server is not running, so the line will find nobody: start it with `bothy serve`."
 			}
 		}
 		if !c.NoDNS {
@@ -193,7 +197,7 @@ func (a *customerAnswer) print(std stdio, asJSON bool) error {
 		fmt.Fprintf(w, "\nRun this at the site, within %s. It is good once:\n\n    %s\n", age(time.Until(a.Expires).Round(time.Minute)), a.Join)
 	}
 	if a.Note != "" {
-		fmt.Fprintln(std.err, "There is no line for the site yet: "+a.Note)
+		fmt.Fprintln(std.err, a.Note)
 	}
 	return printDNS(std.err, a.DNS)
 }

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -36,16 +36,20 @@ const (
 // dnsPatience is how long all questions together may take.
 const dnsPatience = 3 * time.Second
 
-// checkDNS looks for what mail for domains needs to come to host, and to be believed when it comes from there.
-func checkDNS(ctx context.Context, cfg *site.Config, host string, domains []string) []dnsRecord {
+// checkDNS looks for what mail for domains needs to come to this server, and to be believed when it comes from there. Sites reach it as called.
+func checkDNS(ctx context.Context, cfg *site.Config, called string, domains []string) []dnsRecord {
 	ctx, cancel := context.WithTimeout(ctx, dnsPatience)
 	defer cancel()
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	host := strings.ToLower(strings.TrimSuffix(cfg.Hostname, "."))
+	names := []string{host}
+	if called = strings.ToLower(strings.TrimSuffix(called, ".")); called != host && net.ParseIP(called) == nil {
+		names = append(names, called)
+	}
 	resolver := &relay.DNS{Servers: cfg.Relay.DNS}
 	var records []dnsRecord
-	if _, err := netip.ParseAddr(host); err != nil {
-		_, _, err := resolver.Addrs(ctx, host)
-		records = append(records, judged(dnsRecord{Name: host, Type: "A or AAAA", Want: "this server's public address"}, err == nil, err))
+	for _, name := range names {
+		_, _, err := resolver.Addrs(ctx, name)
+		records = append(records, judged(dnsRecord{Name: name, Type: "A or AAAA", Want: "this server's public address"}, err == nil, err))
 	}
 	for _, domain := range domains {
 		mx, _, err := resolver.MX(ctx, domain)

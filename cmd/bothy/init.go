@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"bothy/lib/file"
 	"bothy/management/config"
 
 	site "bothy"
@@ -128,40 +129,40 @@ func (c *initCmd) values() config.Values {
 	return v
 }
 
-// write puts text into file if it is a configuration that can be used, and leaves alone what is there if it may not be replaced.
-func (c *initCmd) write(file string, text []byte) error {
-	if _, err := os.Lstat(file); err == nil && !c.Force {
-		return fmt.Errorf("%s is there already; --force replaces it", file)
+// write puts text into a file if it is a configuration that can be used, and leaves alone what is there if it may not be replaced.
+func (c *initCmd) write(name string, text []byte) error {
+	if _, err := os.Lstat(name); err == nil && !c.Force {
+		return fmt.Errorf("%s is there already; --force replaces it", name)
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err
 	}
-	fresh := file + ".new"
-	if err := os.WriteFile(fresh, text, 0o644); err != nil { // no secret is in it
+	fresh := name + ".new"
+	if err := file.Replace(fresh, text, 0o644); err != nil { // no secret is in it
 		return err
 	}
 	var cfg site.Config
 	err := config.Peek(fresh, &cfg)
 	if err == nil && c.Force {
-		return os.Rename(fresh, file)
+		return errors.Join(os.Rename(fresh, name), file.SyncDir(filepath.Dir(name)))
 	}
 	if err == nil {
-		err = os.Link(fresh, file) // unlike a rename, never replaces
+		err = os.Link(fresh, name) // unlike a rename, never replaces
 	}
 	if es, ok := errors.AsType[config.Errors](err); ok {
 		for _, e := range es {
-			e.File = file // as it would have been called
+			e.File = name // as it would have been called
 		}
 	}
-	return errors.Join(err, os.Remove(fresh))
+	return errors.Join(err, os.Remove(fresh), file.SyncDir(filepath.Dir(name)))
 }
 
 // passwordFile makes the file that the configuration names, unless it was given or is there; it returns its name if it made it.
-func (c *initCmd) passwordFile(file string) (string, error) {
+func (c *initCmd) passwordFile(beside string) (string, error) {
 	if c.Role != "site" || c.PasswordFile != "" {
 		return "", nil
 	}
-	name := filepath.Join(filepath.Dir(file), defaultPassword)
+	name := filepath.Join(filepath.Dir(beside), defaultPassword)
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return "", nil
@@ -170,7 +171,7 @@ func (c *initCmd) passwordFile(file string) (string, error) {
 		return "", err
 	}
 	_, err = f.WriteString(placeholder + "\n")
-	return name, errors.Join(err, share(f), f.Close())
+	return name, errors.Join(err, share(f), f.Sync(), f.Close(), file.SyncDir(filepath.Dir(name)))
 }
 
 // serviceGroup is the group that the server runs as where it is installed as a service.
@@ -191,8 +192,8 @@ func share(f *os.File) error {
 
 // next tells what is left to do.
 func (c *initCmd) next(file, password string, std stdio) error {
-	steps := []string{}
-	flag := ""
+	var steps []string
+	var add, flag string
 	if file != "bothy.toml" && file != system {
 		flag = " --config " + file
 	}
@@ -200,11 +201,11 @@ func (c *initCmd) next(file, password string, std stdio) error {
 		steps = append(steps, fmt.Sprintf("Write the password of %q at %s into %s.", c.Account, c.Provider, password))
 	}
 	if c.Role == "provider" {
-		steps = append(steps, "Add a customer:  bothy customer add clinic clinic.example"+flag)
+		add = "Add a customer:  bothy customer add clinic.example" + flag
 	} else {
-		steps = append(steps, "Add a person:    bothy account add keeper@"+c.Domain[0]+flag)
+		add = "Add a person:    bothy account add keeper@" + c.Domain[0] + flag
 	}
-	steps = append(steps, "Check the file:  bothy config check"+flag, "Start:           bothy serve"+flag)
+	steps = append(steps, "Check the file:  bothy config check"+flag, "Start:           bothy serve"+flag, add)
 	fmt.Fprintln(std.out, "\nNext:")
 	for i, s := range steps {
 		fmt.Fprintf(std.out, "  %d. %s\n", i+1, s)

@@ -30,9 +30,9 @@ import (
 // answering runs an admin server with the routes that add gives it.
 func answering(t *testing.T, cfg site.Config, add func(*admin.Server)) {
 	t.Helper()
-	s := &admin.Server{Path: cfg.AdminSocket(), Version: "v1"}
+	s := &admin.Server{Version: "v1"}
 	add(s)
-	ln, err := admin.Listen(s.Path, 0o600)
+	ln, err := admin.Listen(cfg.AdminSocket(), 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}

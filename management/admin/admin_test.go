@@ -47,22 +47,22 @@ func socket(t *testing.T) string {
 // start runs s until the test ends and returns a client.
 func start(t *testing.T, s *Server) *Client {
 	t.Helper()
-	s.Path = socket(t)
-	ln, err := Listen(s.Path, 0o600)
+	path := socket(t)
+	ln, err := Listen(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- s.Serve(ctx, ln) }()
-	c := Dial(s.Path)
+	c := Dial(path)
 	t.Cleanup(func() {
 		cancel()
 		c.Close()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if _, err := os.Lstat(s.Path); err == nil {
+		if _, err := os.Lstat(path); err == nil {
 			t.Error("the socket is still there")
 		}
 	})
@@ -288,7 +288,8 @@ func (p *pipes) Close() error {
 func (p *pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
 func TestStop(t *testing.T) {
-	s := &Server{Path: socket(t), Log: slog.New(slog.DiscardHandler)}
+	path := socket(t)
+	s := &Server{Log: slog.New(slog.DiscardHandler)}
 	began, returned := make(chan bool), false
 	Handle(s, "POST", "/wait", func(ctx context.Context, _ struct{}) (struct{}, error) {
 		close(began)
@@ -298,12 +299,12 @@ func TestStop(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done, called := make(chan error, 1), make(chan error, 1)
-	ln, err := Listen(s.Path, 0o600)
+	ln, err := Listen(path, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() { done <- s.Serve(ctx, ln) }()
-	c := Dial(s.Path)
+	c := Dial(path)
 	go func() { called <- c.Call(t.Context(), "POST", "/wait", nil, nil) }()
 	<-began
 	cancel()

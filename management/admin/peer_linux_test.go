@@ -17,7 +17,7 @@ func TestOtherUser(t *testing.T) {
 	}
 	s := routes()
 	c := start(t, s)
-	for _, f := range []string{s.Path, filepath.Dir(s.Path), filepath.Dir(filepath.Dir(s.Path))} {
+	for _, f := range []string{c.path, filepath.Dir(c.path), filepath.Dir(filepath.Dir(c.path))} {
 		if err := os.Chmod(f, 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +37,7 @@ func TestOtherUser(t *testing.T) {
 			read <- errno
 			return
 		}
-		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: s.Path}); err != nil {
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: c.path}); err != nil {
 			read <- err
 			return
 		}

@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// Server answers at one socket. Its fields and routes are set before Run and not changed after.
+// Server answers at one socket. Its fields and routes are set before Serve and not changed after.
 type Server struct {
-	Path    string // of the socket; its directory is made when it is missing
 	Version string // of the program, for Identity
 	Log     *slog.Logger
 
@@ -146,17 +145,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *Server) log() *slog.Logger { return cmp.Or(s.Log, slog.New(slog.DiscardHandler)) }
 
-// Run listens at Path and answers until ctx ends; calls under way then see their context end and have 5 seconds to return. The error
-// says why it could not listen: ErrInUse when another server answers there.
-func (s *Server) Run(ctx context.Context) error {
-	ln, err := Listen(s.Path, 0o600)
-	if err != nil {
-		return err
-	}
-	return s.Serve(ctx, ln)
-}
-
-// Serve is Run on a listener that exists already, made by Listen. It closes it.
+// Serve answers on a listener made by Listen until ctx ends, and closes it; calls under way then see their context end and have 5 seconds to
+// return.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	web := s.web(ctx)
 	ended := make(chan error, 1)

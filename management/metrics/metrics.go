@@ -51,6 +51,19 @@ type Customers struct {
 	All, Waiting int       // customers, and those for whom mail waits
 	Messages     int       // that wait for them
 	Absent       time.Time // last contact of the one away longest for whom mail waits; zero: there is none
+	Each         []Customer
+}
+
+// Customer is one for whom mail is held. A time that never was is zero.
+type Customer struct {
+	Account     string
+	State       string    // of its session; "away": there is none
+	Since       time.Time // of it
+	LastContact time.Time
+	Messages    int // that wait
+	Octets      int64
+	Oldest      time.Time
+	LastFailure time.Time // when the last session that did not end well ended
 }
 
 // Provider is one that is called for mail.
@@ -165,6 +178,12 @@ var (
 	customers     = description("odmr_customers", "Customers for whom mail is held, by whether some waits.", "waiting")
 	heldMessages  = description("odmr_messages", "Messages that wait for customers.")
 	absence       = description("odmr_longest_absence_seconds", "How long the customer is away who was not heard of for longest while mail waits.")
+	customerState = description("odmr_customer_connected_since_timestamp_seconds", "When the session of a customer that is connected began; the label says what it is at.", "account", "state")
+	customerHeard = description("odmr_customer_last_contact_timestamp_seconds", "When a customer was last heard.", "account")
+	customerMail  = description("odmr_customer_messages", "Messages that wait for a customer.", "account")
+	customerBytes = description("odmr_customer_bytes", "Bytes of them.", "account")
+	customerAge   = description("odmr_customer_oldest_seconds", "Age of the oldest of them.", "account")
+	customerFault = description("odmr_customer_last_error_timestamp_seconds", "When a customer's last session that did not end well ended.", "account")
 	fetchStage    = description("fetch_stage", "1; the label says how far the call of a provider has come, or ended.", "provider", "account", "stage")
 	fetchOutcome  = description("fetch_outcome", "1; the label says how the last call of a provider came out.", "provider", "account", "outcome")
 	fetchLast     = description("fetch_last_call_timestamp_seconds", "When the last call of a provider ended.", "provider", "account")
@@ -184,7 +203,7 @@ var (
 	build         = description("build_info", "1; the version is in the label.", "version")
 	allOfAReading = []*prometheus.Desc{
 		accepted, syncs, messages, freeBytes, full, laneDue, laneWaiting, laneOctets, laneAge, linkUp, linkSince, certificate, sessions, started, build,
-		customers, heldMessages, absence, fetchStage, fetchOutcome, fetchLast, fetchNext, fetchFailures,
+		customers, heldMessages, absence, customerState, customerHeard, customerMail, customerBytes, customerAge, customerFault, fetchStage, fetchOutcome, fetchLast, fetchNext, fetchFailures,
 		dhcpReceived, dhcpSent, dhcpDropped, dhcpLeases, dhcpPool, dhcpTaken, dhcpSyncs, dhcpSyncTime, dhcpState, dhcpEnds,
 	}
 )
@@ -231,6 +250,21 @@ func (r *reading) Collect(to chan<- prometheus.Metric) {
 	gauge(heldMessages, float64(s.Customers.Messages))
 	if !s.Customers.Absent.IsZero() {
 		gauge(absence, max(0, now.Sub(s.Customers.Absent).Seconds()))
+	}
+	for _, c := range s.Customers.Each {
+		gauge(customerMail, float64(c.Messages), c.Account)
+		gauge(customerBytes, float64(c.Octets), c.Account)
+		for d, at := range map[*prometheus.Desc]time.Time{customerHeard: c.LastContact, customerFault: c.LastFailure} {
+			if !at.IsZero() {
+				gauge(d, seconds(at), c.Account)
+			}
+		}
+		if !c.Since.IsZero() {
+			gauge(customerState, seconds(c.Since), c.Account, c.State)
+		}
+		if !c.Oldest.IsZero() {
+			gauge(customerAge, max(0, now.Sub(c.Oldest).Seconds()), c.Account)
+		}
 	}
 	for _, p := range s.Providers {
 		gauge(fetchStage, 1, p.Name, p.Account, p.Stage)

@@ -23,7 +23,10 @@ func TestScrape(t *testing.T) {
 		Accepted: 7, Syncs: 3, Messages: 2, FreeBytes: 1 << 30, LinkUp: true, LinkSince: now.Add(-time.Minute), Certificate: now.Add(time.Hour),
 		Lanes:    map[string]Lanes{"odmr": {Due: 1, Waiting: 2, Octets: 5000, Oldest: now.Add(-90 * time.Second)}, "mx": {}},
 		Sessions: map[string]int{"lingering": 4}, Started: now.Add(-time.Hour), Version: "v1",
-		Customers: Customers{All: 10, Waiting: 3, Messages: 12, Absent: now.Add(-2 * time.Hour)},
+		Customers: Customers{All: 10, Waiting: 3, Messages: 12, Absent: now.Add(-2 * time.Hour), Each: []Customer{
+			{Account: "clinic", State: "lingering", Since: now.Add(-time.Minute), LastContact: now.Add(-time.Second), Messages: 2, Octets: 5000, Oldest: now.Add(-90 * time.Second)},
+			{Account: "ship", State: "away", LastFailure: now.Add(-time.Hour)},
+		}},
 		Providers: []Provider{
 			{Name: "a.example:366", Account: "clinic", Stage: "lingering", Outcome: "fetched", Last: now.Add(-time.Minute)},
 			{Name: "b.example:366", Stage: "ended", Failures: 3, Next: now.Add(time.Minute)},
@@ -55,6 +58,10 @@ func TestScrape(t *testing.T) {
 		`bothy_recipients_total{outcome="relayed",way="smarthost"} 2`, `bothy_refusals_total{code="550",service="smtp",status="5.7.1"} 1`,
 		`bothy_verdicts_total{method="spf",result="fail"} 1`, `bothy_odmr_calls_total{outcome="turned"} 1`, `bothy_connections_refused_total{service="smtp"} 1`,
 		`bothy_odmr_customers{waiting="true"} 3`, `bothy_odmr_customers{waiting="false"} 7`, "bothy_odmr_messages 12", "bothy_odmr_longest_absence_seconds 7200",
+		`bothy_odmr_customer_connected_since_timestamp_seconds{account="clinic",state="lingering"} 999940`,
+		`bothy_odmr_customer_last_contact_timestamp_seconds{account="clinic"} 999999`, `bothy_odmr_customer_messages{account="clinic"} 2`,
+		`bothy_odmr_customer_bytes{account="clinic"} 5000`, `bothy_odmr_customer_oldest_seconds{account="clinic"} 90`,
+		`bothy_odmr_customer_messages{account="ship"} 0`, `bothy_odmr_customer_last_error_timestamp_seconds{account="ship"} 996400`,
 		`bothy_fetch_stage{account="clinic",provider="a.example:366",stage="lingering"} 1`, `bothy_fetch_outcome{account="clinic",outcome="fetched",provider="a.example:366"} 1`,
 		`bothy_fetch_last_call_timestamp_seconds{account="clinic",provider="a.example:366"} 999940`, `bothy_fetch_failures{account="",provider="b.example:366"} 3`,
 		`bothy_fetch_next_call_timestamp_seconds{account="",provider="b.example:366"} 1.00006e+06`,
@@ -71,6 +78,9 @@ func TestScrape(t *testing.T) {
 	}
 	if strings.Contains(text, `bothy_queue_oldest_seconds{kind="mx"}`) {
 		t.Error("an age where nothing waits")
+	}
+	if strings.Contains(text, `since_timestamp_seconds{account="ship"`) || strings.Contains(text, `oldest_seconds{account="ship"`) || strings.Contains(text, `contact_timestamp_seconds{account="ship"`) {
+		t.Error("times that never were")
 	}
 	if strings.Contains(text, `bothy_fetch_outcome{account=""`) || strings.Contains(text, `bothy_fetch_last_call_timestamp_seconds{account=""`) {
 		t.Error("the outcome of no call")
