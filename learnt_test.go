@@ -12,7 +12,7 @@ import (
 )
 
 // readBindings are the files that read what our DHCP clients have learnt: to show it, count it, and know that the link is up.
-var readBindings = []string{"dhcp.go", "metrics_dhcp.go", "cmd/bothy/mail.go"}
+var readBindings = []string{"dhcp.go", "admin_leases.go", "metrics_dhcp.go", "cmd/bothy/mail.go"}
 
 // TestLearntIsNeverObeyed holds that no credentials go to an address learnt by DHCP: what sends mail or logs in knows nothing of DHCP's clients, and
 // whoever reads what they have learnt has no part in that. Servers are reached by configured names, and TLS proves those.
