@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"bothy/application/message"
@@ -100,6 +101,43 @@ func TestTurn(t *testing.T) {
 			}
 			if got := st.text(t, 0); got != hello {
 				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+// TestTurnSeesWhatIsThere: octets that come right behind ATRN in a packet or a TLS record of their own have not been read when the turn is decided.
+func TestTurnSeesWhatIsThere(t *testing.T) {
+	config := testTLS(t)
+	for _, useTLS := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			near, far := net.Pipe()
+			defer near.Close()
+			pc, cc := NewConn(far), NewConn(near)
+			if useTLS {
+				pc, cc = NewConn(tls.Server(far, config)), NewConn(tls.Client(near, testTLSClient))
+			}
+			ended := make(chan error, 1)
+			go func() {
+				provider := &Server{Hostname: "provider.example", Protocol: Held, Auth: guard{}, Extensions: []Extension{{Verb: "ATRN", Keyword: "ATRN", Run: turn}}}
+				ended <- provider.Serve(context.Background(), pc)
+				far.Close()
+			}()
+			customer := NewClient(cc, "site.example", Timeouts{})
+			if err := customer.Greet(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := customer.Auth(t.Context(), answer{initial: "keeper"}); err != nil {
+				t.Fatal(err)
+			}
+			go io.Copy(io.Discard, cc.Conn)
+			for _, packet := range []string{"ATRN\r\n", "2"} {
+				if err := cc.write([]byte(packet), time.Second); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := <-ended; !errors.Is(err, ErrBuffered) {
+				t.Errorf("TLS %v: %v", useTLS, err)
 			}
 		})
 	}
