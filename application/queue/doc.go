@@ -43,7 +43,7 @@
 //	S6  delivery or deferral settled, its record not yet durable    served once more: bounded by Linger of lib/wal
 //	S7  failure with notice appended, not synced                    neither: it is tried again; or both, as S8
 //	S8  failure with notice durable                                 the recipient is gone, exactly one notice is served;
-//	                                                                S7 and S8 hold for success and delay that are told, too
+//	                                                                S7 and S8 hold for success, expansion and delay that are told, too
 //	S9  last settlement durable, body file still there              the message is gone; Open removes the file
 //	S10 message moved, old record still there                       the later record counts; settlements fit both
 //	S11 segment dropped, directory not synced                       as S10: whatever settles a record stands behind it
