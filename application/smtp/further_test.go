@@ -71,3 +71,25 @@ func TestFurther(t *testing.T) {
 		}
 	}
 }
+
+// TestSoften: RFC 5321 §4.5.3.1.10: 552 to RCPT means too many recipients where its enhanced code says so, and where it has none and the server has
+// the 100 that it must be able to take; then it reads as 452. Any other 552 is about this recipient.
+func TestSoften(t *testing.T) {
+	for _, c := range []struct {
+		accepted int
+		enhanced [3]int
+		code     int
+		tooMany  bool
+	}{
+		{0, [3]int{5, 5, 3}, 552, true},
+		{100, [3]int{}, 552, true},
+		{99, [3]int{}, 552, false},
+		{100, [3]int{5, 2, 2}, 552, false},
+		{100, [3]int{}, 550, false},
+	} {
+		got := (&transfer{accepted: c.accepted}).soften(Reply{c.code, c.enhanced, "no"})
+		if got.TooMany() != c.tooMany || got.Permanent() == c.tooMany {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
