@@ -216,7 +216,7 @@ func TestFailureOnFullDisk(t *testing.T) {
 	w.check(t, w.disk.PowerCut(sim.Synced, 0))
 }
 
-// The disk holds at most twice what is live, and two segments.
+// The disk holds at most twice what is live, and two segments; of large messages, the bodies of those that wait.
 func TestDiskUse(t *testing.T) {
 	dice := rand.New(rand.NewPCG(9, 9))
 	w := newWitness(sim.NewDisk())
@@ -229,7 +229,11 @@ func TestDiskUse(t *testing.T) {
 		if dice.IntN(8) == 0 {
 			name = "later"
 		}
-		if _, err := w.accept(dice.IntN(600), fmt.Sprintf("%s%d@a.example", name, i)); err != nil {
+		size := dice.IntN(600)
+		if dice.IntN(20) == 0 {
+			size += 2 * testInline // a body in a file of its own
+		}
+		if _, err := w.accept(size, fmt.Sprintf("%s%d@a.example", name, i)); err != nil {
 			t.Fatal(err)
 		}
 		if err := w.settle("a.example"); err != nil {
@@ -247,6 +251,15 @@ func TestDiskUse(t *testing.T) {
 		}
 		if st.Log.Size > limit {
 			t.Fatalf("message %d: %d octets of log for %d live, limit %d", i, st.Log.Size, st.Live, limit)
+		}
+		apart := 0
+		for _, e := range w.spool.index.messages {
+			if e.apart {
+				apart++
+			}
+		}
+		if files, err := w.disk.List(path.Join("spool", bodyDir)); err != nil || len(files) != apart {
+			t.Fatalf("message %d: %d bodies for %d large messages, %v", i, len(files), apart, err)
 		}
 	}
 	if st := w.spool.Stats(); st.Messages == 0 || w.spool.log.Segments()[0] < 50 {

@@ -229,6 +229,37 @@ func TestDead(t *testing.T) {
 	}
 }
 
+// So it is when the sync fails that gives a new segment its room, or its name: once is enough.
+func TestDeadOfANewSegment(t *testing.T) {
+	for _, call := range []string{"sync", "syncdir"} {
+		disk := sim.NewDisk()
+		l, err := wal.Open(options(disk), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Commit([]byte("one")); err != nil {
+			t.Fatal(err)
+		}
+		first := fmt.Sprintf("%08x-", l.Segments()[0])
+		var failed atomic.Bool
+		disk.SetFail(func(op sim.Op) error {
+			if op.Call == call && !strings.Contains(op.Name, first) && failed.CompareAndSwap(false, true) {
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range 4 * wal.MinSegmentSize / 1000 {
+			if _, err = l.Commit(make([]byte, 1000)); err != nil {
+				break
+			}
+		}
+		if !errors.Is(err, syscall.EIO) || !errors.Is(l.Err(), syscall.EIO) {
+			t.Errorf("%s failed: %t; the log says %v, %v", call, failed.Load(), err, l.Err())
+		}
+		l.Close()
+	}
+}
+
 // A full disk refuses appends and nothing else; once there is room the log works again.
 func TestFull(t *testing.T) {
 	for _, thin := range []bool{false, true} {
