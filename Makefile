@@ -20,6 +20,7 @@ build:
 
 test: peers style
 	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -race -timeout 14m ./...
+	$(MAKE) --no-print-directory test-dhcp
 
 # The programs the tests talk to. Without root it only says what is missing.
 peers:
@@ -40,7 +41,9 @@ generate:
 style:
 	@test -z "$$($(GO) run $(GOFUMPT) -l .)" || { $(GO) run $(GOFUMPT) -l .; echo "gofumpt: the files above are not formatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags dhcp ./test/dhcp
 	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags dhcp ./test/dhcp
 
 # And known weaknesses in what we import; says so where the database of them cannot be reached.
 lint: style
@@ -67,10 +70,10 @@ fuzz:
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 	  done; done
 
-# DHCP with real clients in network namespaces of its own; needs root and udhcpc, isc-dhcp-client, dhcpcd-base, isc-dhcp-relay,
-# kea-dhcp4-server, kea-admin (perfdhcp), dnsmasq-base, isc-dhcp-server, iproute2, strace.
-test-dhcp:
-	BOTHY_PEERS=required $(GO) test -tags dhcp -race -timeout 15m ./test/dhcp
+# DHCP with other people's clients, servers and relay agents, in network namespaces of its own; a part of `make test`. Most of its time is waiting for
+# timers of leases, so there are more tests at once than processors.
+test-dhcp: peers
+	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -tags dhcp -race -parallel 24 -timeout 15m ./test/dhcp
 
 # New leases a second and their latency beside Kea's memfile, which syncs nothing, in one run, then the codecs. A quiet machine, root, perfdhcp (kea-admin),
 # kea-dhcp4-server, kea-dhcp6-server.

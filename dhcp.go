@@ -193,7 +193,7 @@ func (s *Site) composeAddressing(cfg Config, units map[string]unit) {
 // redialEvery is how often an interface that is gone is looked for.
 const redialEvery = 2 * time.Second
 
-// client4Unit asks the provider for an address. When the interface goes, as that of a modem does, it waits for another of that name.
+// client4Unit asks the provider for an address. When the interface goes, as that of a modem does, another of that name is waited for.
 func (s *Site) client4Unit(cfg Config) unit {
 	var wire dhcp4.ClientWire
 	client := &dhcp4.ClientService{
@@ -214,30 +214,30 @@ func (s *Site) client4Unit(cfg Config) unit {
 		run: func(ctx context.Context) error {
 			s.dhcp.client4.Store(client)
 			defer s.dhcp.client4.CompareAndSwap(client, nil)
-			for err := client.Run(ctx, wire); ctx.Err() == nil; err = client.Run(ctx, wire) {
+			return persist(ctx, wire, func() (dhcp4.ClientWire, error) { return dhcp4.Dial(cfg.DHCP4Client.Interface) }, client.Run, func(err error) {
 				client.Log.Warn("interface lost", "error", err)
 				s.dhcp.leases("DHCPv4", "")
-				if wire = s.redial(ctx, cfg.DHCP4Client.Interface); wire == nil {
-					break
-				}
-			}
-			return nil
+			})
 		},
 		stage: ground, // the others may still need the address
 		grace: cfg.StopGrace,
 	}
 }
 
-// redial opens an interface when it is there; nil when ctx ended before.
-func (s *Site) redial(ctx context.Context, name string) dhcp4.ClientWire {
+// persist runs a client until ctx ends, on one interface after another: when one is lost, it dials until there is another.
+func persist[W any](ctx context.Context, wire W, dial func() (W, error), run func(context.Context, W) error, lost func(error)) error {
 	for {
-		if wire, err := dhcp4.Dial(name); err == nil {
-			return wire
-		}
-		select {
-		case <-ctx.Done():
+		err := run(ctx, wire)
+		if ctx.Err() != nil {
 			return nil
-		case <-time.After(redialEvery):
+		}
+		lost(err)
+		for wire, err = dial(); err != nil; wire, err = dial() {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(redialEvery):
+			}
 		}
 	}
 }
@@ -270,7 +270,10 @@ func (s *Site) client6Unit(cfg Config) unit {
 		run: func(ctx context.Context) error {
 			s.dhcp.client6.Store(client)
 			defer s.dhcp.client6.CompareAndSwap(client, nil)
-			return client.Run(ctx, wire)
+			return persist(ctx, wire, func() (dhcp6.ClientWire, error) { return dhcp6.Dial(cfg.DHCP6Client.Interface) }, client.Run, func(err error) {
+				client.Log.Warn("interface lost", "error", err)
+				s.dhcp.leases("DHCPv6", "")
+			})
 		},
 		stage: ground, // the others may still need the address
 		grace: cfg.StopGrace,

@@ -98,6 +98,7 @@ type Client struct {
 	asked   time.Time // when the last DHCPREQUEST was sent: leases count from there
 	due     time.Time
 	tries   int
+	refused int   // DHCPNAKs since it was bound
 	decline *Sent // to be sent at once
 	notices []string
 }
@@ -375,7 +376,7 @@ func (c *Client) Checked(now time.Time, inUse bool) {
 }
 
 func (c *Client) becomeBound(now time.Time) {
-	c.state, c.tries = Bound, 0
+	c.state, c.tries, c.refused = Bound, 0, 0
 	if due(c.binding.Renew, now) {
 		c.enter(Renewing, now)
 	}
@@ -409,13 +410,23 @@ func (c *Client) Receive(now time.Time, p *Packet) Why {
 			return WhyIncomplete
 		}
 		c.acknowledged(now, p, server)
-	case kind == Nak && c.expects(server, ok):
+	case kind == Nak && c.expects(server, ok) && (c.state != Renewing || !ok || server == c.binding.Server): // RFC 2131 §4.4.5: it alone was asked
 		c.note("server %v refuses the address", server)
-		c.restart(now)
+		c.refused++
+		c.restart(now.Add(c.refusedWait()))
 	default:
 		return WhyUnexpected
 	}
 	return ""
+}
+
+// refusedWait is before the client asks anew: nothing after the first DHCPNAK, for the host has moved, perhaps; then longer and longer, for somebody refuses
+// whatever is offered.
+func (c *Client) refusedWait() time.Duration {
+	if c.refused == 1 {
+		return 0
+	}
+	return min(firstRetry<<min(c.refused-2, 4), lastRetry)
 }
 
 // mine reports whether a packet answers the client's last message.
@@ -489,14 +500,16 @@ func (c *Client) read(p *Packet) Binding {
 	return b
 }
 
-// addrs4 is an option that is a list of addresses; one of another length is ignored.
+// addrs4 is an option that is a list of hosts' addresses; one of another length is ignored, and so are addresses that no host has.
 func addrs4(p *Packet, code Code) (all []netip.Addr) {
 	v, _ := p.Get(code)
 	if len(v)%4 != 0 {
 		return nil
 	}
 	for ; len(v) > 0; v = v[4:] {
-		all = append(all, addr4(v))
+		if a := addr4(v); given(a) && !a.IsMulticast() && !a.IsLoopback() && a != limited {
+			all = append(all, a)
+		}
 	}
 	return all
 }

@@ -87,7 +87,7 @@ type ClientService struct {
 	Config  ClientConfig
 	File    string        // where the binding is kept, for the next start
 	Host    ClientHost    // nil: nothing is set
-	Changed func(Binding) // told of each change; may be nil
+	Changed func(Binding) // told of each change of what can be used; without a carrier that is nothing. May be nil
 	Log     *slog.Logger
 
 	binding atomic.Pointer[Binding]
@@ -99,6 +99,8 @@ type ClientService struct {
 	asking  netip.Addr // an ARP check is under way
 	carrier bool
 	looked  time.Time // at the carrier
+	stale   bool      // the link was away: the kernel may have taken routes with it
+	told    *Binding  // to Changed
 	tally   tally.Tally
 }
 
@@ -127,7 +129,7 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 	s.hook = hook.New(s.Config.Hook, s.Log)
 	defer s.hook.Close()
 	s.checked = make(chan checked, 1)
-	s.asking = netip.Addr{}
+	s.asking, s.told, s.stale = netip.Addr{}, nil, true
 
 	now := time.Now()
 	before := s.before()
@@ -214,6 +216,7 @@ func (s *ClientService) step(ctx context.Context, w ClientWire) error {
 		}
 		if carrier && !s.carrier { // perhaps it is another link: RFC 2131 §3.7
 			s.client.LinkUp(now)
+			s.stale = true
 		}
 		s.carrier, s.looked = carrier, now
 	}
@@ -282,21 +285,40 @@ func (s *ClientService) before() (b Binding) {
 func (s *ClientService) follow(now time.Time, w ClientWire) {
 	b := s.client.Binding()
 	if !b.Address.IsValid() && s.client.binding.Address.IsValid() {
-		return // INIT-REBOOT: until a server says no, everything stays as the last run left it
+		return // INIT-REBOOT: until a server says no, everything stays as the last run, or link, left it
 	}
 	old := s.Binding()
-	if s.binding.Load() != nil && sameBinding(old, b) {
-		return
-	}
-	s.binding.Store(&b)
-	if s.Host != nil {
+	changed := s.binding.Load() == nil || !sameBinding(old, b)
+	if (changed || s.stale) && s.Host != nil {
 		s.configure(now, b)
 	}
-	if b.Address.IsValid() && b.Address != old.Address {
+	if b.Address.IsValid() && (b.Address != old.Address || s.stale) {
 		if err := w.Announce(b.Address.Addr()); err != nil {
 			s.Log.Debug("address not announced", "error", err)
 		}
 	}
+	s.stale = false
+	if changed {
+		s.binding.Store(&b)
+		s.publish(b)
+	}
+	s.tell(b)
+}
+
+// tell says what can be used now.
+func (s *ClientService) tell(b Binding) {
+	if !s.carrier {
+		b = Binding{}
+	}
+	if s.Changed == nil || s.told != nil && sameBinding(*s.told, b) {
+		return
+	}
+	s.told = &b
+	s.Changed(b)
+}
+
+// publish writes down what the client has now, and says it.
+func (s *ClientService) publish(b Binding) {
 	if content, err := json.Marshal(b); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
 	} else if err := file.Replace(s.File, content, 0o600); err != nil {
@@ -304,9 +326,6 @@ func (s *ClientService) follow(now time.Time, w ClientWire) {
 	}
 	s.Log.Info("DHCPv4", "interface", s.Config.Interface, "state", s.client.State(), "address", b.Address, "server", b.Server, "ends", b.Ends)
 	s.hook.Tell(hook.Event{Protocol: "dhcp4", Interface: s.Config.Interface, State: string(s.client.State()), Binding: b})
-	if s.Changed != nil {
-		s.Changed(b)
-	}
 }
 
 // sameBinding reports whether two bindings say the same.

@@ -309,6 +309,39 @@ func TestClientDiscards(t *testing.T) {
 	}
 }
 
+// RFC 2131 §3.1 (4), RFC 2131 §4.4.5: a server that offers and then refuses, again and again, is asked more and more rarely; and while the client renews, only
+// its own server may refuse.
+func TestClientRefused(t *testing.T) {
+	p := newPair(t, clientConfig(), 1)
+	nak := func(server byte) *Packet {
+		b := &Packet{Op: BootReply, HType: 1, HLen: 6, XID: p.c.xid}
+		copy(b.CHAddr[:], p.c.o.Hardware)
+		b.Set(MessageTypeOption, []byte{byte(Nak)})
+		b.Set(ServerIdentifier, []byte{192, 0, 2, server})
+		return b
+	}
+	begun := p.now
+	for range 10 {
+		p.until("requesting", time.Hour, p.is(Requesting))
+		p.c.Receive(p.now, nak(1))
+		if p.c.State() != Init {
+			t.Fatal(p.c.State())
+		}
+	}
+	p.until("bound", time.Hour, p.is(Bound))
+	if took := p.now.Sub(begun); took < 4*time.Minute || took > 10*time.Minute {
+		t.Errorf("ten refusals took %v", took)
+	}
+	p.dead = true
+	p.until("renewing", 24*time.Hour, p.is(Renewing))
+	if p.c.Receive(p.now, nak(66)); p.c.State() != Renewing {
+		t.Errorf("a stranger's refusal counts: %s", p.c.State())
+	}
+	if p.c.Receive(p.now, nak(1)); p.c.State() != Init {
+		t.Errorf("its server's refusal does not count: %s", p.c.State())
+	}
+}
+
 // TestClassless: RFC 3442: classless routes are read; a router of 0.0.0.0 is the link itself.
 func TestClassless(t *testing.T) {
 	v := []byte{0, 192, 0, 2, 1, 24, 198, 51, 100, 0, 0, 0, 0, 33, 1}

@@ -15,6 +15,8 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/sys/unix"
+
+	"bothy/operational/iface"
 )
 
 // clientSocket is port 68 of one interface: a packet socket for what comes before there is an address, and a UDP socket for what goes to one server.
@@ -166,13 +168,7 @@ func (s *clientSocket) Announce(a netip.Addr) error {
 }
 
 // Carrier looks whether the interface is there, up and connected.
-func (s *clientSocket) Carrier() (bool, error) {
-	port, err := net.InterfaceByName(s.port.Name)
-	if err == nil && port.Index != s.port.Index {
-		err = errors.New("the interface is another one now")
-	}
-	return err == nil && port.Flags&net.FlagRunning != 0, err
-}
+func (s *clientSocket) Carrier() (bool, error) { return iface.Running(s.port) }
 
 // Close ends Receive.
 func (s *clientSocket) Close() error { return errors.Join(s.packet.Close(), s.udp.Close()) }

@@ -158,6 +158,9 @@ func (c *Client) State() string {
 	return "idle"
 }
 
+// Confirming reports whether the client is asking if what it has fits the link that it is on (RFC 9915 §18.2.12).
+func (c *Client) Confirming() bool { return c.ex.kind == Confirm || c.ex.confirm }
+
 // LinkUp is the start, and whenever the client may be on another link (RFC 9915 §18.2.12).
 func (c *Client) LinkUp(now time.Time) {
 	switch {

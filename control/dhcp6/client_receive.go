@@ -302,15 +302,8 @@ func (c *Client) learn(now time.Time, m *Message, server lease.ID) {
 		if code == 0 {
 			return nil
 		}
-		v, ok := m.Find(code)
-		if !ok {
-			return nil
-		}
-		all, err := Addresses(v) // draft §4: a bad one is ignored
-		if err != nil {
-			return nil
-		}
-		return all
+		v, _ := m.Find(code)
+		return servers(v)
 	}
 	b.DNS = list(DNSServers)
 	b.IMAP, b.POP3, b.SMTP = list(Code(c.o.Mail.IMAPCode)), list(Code(c.o.Mail.POP3Code)), list(Code(c.o.Mail.SMTPCode))
@@ -320,6 +313,15 @@ func (c *Client) learn(now time.Time, m *Message, server lease.ID) {
 	if auth, ok := m.Find(Authentication); ok && c.o.Reconfigure && len(auth) == rkapSize && [3]byte(auth) == [3]byte{rkapProtocol, rkapAlgorithm, rkapMethod} && auth[rkapHead-1] == rkapKey {
 		b.Key, b.Replay = bytes.Clone(auth[rkapHead:]), binary.BigEndian.Uint64(auth[3:]) // §20.4.3, §20.3
 	}
+}
+
+// servers reads a list of servers: a bad one is ignored (draft §4), and so are addresses that no host has.
+func servers(v []byte) []netip.Addr {
+	all, err := Addresses(v)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(a netip.Addr) bool { return !reachable(a) })
 }
 
 // learnVendor takes the lists of option 17, where the draft's own options did not come.
@@ -334,9 +336,7 @@ func (c *Client) learnVendor(m *Message) {
 		}
 		for code, list := range map[Code]*[]netip.Addr{vendorIMAP: &c.binding.IMAP, vendorPOP3: &c.binding.POP3, vendorSMTP: &c.binding.SMTP} {
 			if v, ok := find(options, code); ok && len(*list) == 0 {
-				if all, err := Addresses(v); err == nil {
-					*list = all
-				}
+				*list = servers(v)
 			}
 		}
 	}

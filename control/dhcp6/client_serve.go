@@ -51,6 +51,8 @@ type ClientWire interface {
 	Receive(b []byte) (n int, err error)
 	// Send sends to All_DHCP_Relay_Agents_and_Servers.
 	Send(b []byte) error
+	// Carrier reports whether the interface can send. An error means that the interface is gone.
+	Carrier() (bool, error)
 	// Close ends Receive.
 	Close() error
 }
@@ -68,7 +70,7 @@ type ClientService struct {
 	DUID    []byte
 	File    string        // where the binding is kept, for the next start
 	Host    Host          // nil: nothing is set
-	Changed func(Binding) // told of each change; may be nil
+	Changed func(Binding) // told of each change of what can be used; without a carrier, or on a link that may be another, that is nothing. May be nil
 	Log     *slog.Logger
 
 	binding atomic.Pointer[Binding]
@@ -76,6 +78,10 @@ type ClientService struct {
 	hook    *hook.Hook
 	set     []Held // on the host
 	unsure  []Held // whose duplicate address detection is not over
+	carrier bool
+	looked  time.Time // at the carrier
+	stale   bool      // the link was away, and the kernel may have taken the addresses with it
+	told    *Binding  // to Changed
 	tally   tally.Tally
 }
 
@@ -87,10 +93,13 @@ func (s *ClientService) Binding() Binding {
 	return Binding{}
 }
 
-// checkEvery is how often the kernel is asked whether an address is somebody else's.
-const checkEvery = 500 * time.Millisecond
+// How often the kernel is asked whether an address is somebody else's, and whether the link is there.
+const (
+	checkEvery   = 500 * time.Millisecond
+	carrierEvery = 2 * time.Second
+)
 
-// Run asks for what is configured until ctx ends, and closes the wire.
+// Run asks for what is configured until ctx ends, and closes the wire. Before, it may end because the interface is gone.
 func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 	defer w.Close() // after the last message
 	messages := make(chan []byte)
@@ -107,6 +116,7 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 		DUID: s.DUID, IAID: iaid(s.Config.Interface), Address: s.Config.Address, Prefix: s.Config.Prefix, PrefixHint: s.Config.PrefixHint,
 		RapidCommit: s.Config.RapidCommit, Reconfigure: s.Config.Reconfigure, Mail: s.Config.mail(),
 	}, s.before(), now)
+	s.carrier, s.looked, s.stale, s.told = true, now, true, nil
 	s.follow(now)
 	for {
 		timer := time.NewTimer(s.wait(time.Now()))
@@ -130,6 +140,9 @@ func (s *ClientService) Run(ctx context.Context, w ClientWire) error {
 		}
 		timer.Stop()
 		now := time.Now()
+		if err := s.watch(now, w); err != nil {
+			return fmt.Errorf("dhcp6: client on %s: %w", s.Config.Interface, err)
+		}
 		s.check(now)
 		if out := s.client.Tick(now); out != nil {
 			s.send(w, out)
@@ -174,14 +187,31 @@ func iaid(name string) uint32 {
 }
 
 func (s *ClientService) wait(now time.Time) time.Duration {
-	next := time.Hour
+	next := max(s.looked.Add(carrierEvery).Sub(now), 0)
 	if t := s.client.Next(); !t.IsZero() {
-		next = max(t.Sub(now), 0)
+		next = min(next, max(t.Sub(now), 0))
 	}
 	if len(s.unsure) > 0 {
 		next = min(next, checkEvery)
 	}
 	return next
+}
+
+// watch looks at the carrier: when it is back, the link is perhaps another (RFC 9915 §18.2.12).
+func (s *ClientService) watch(now time.Time, w ClientWire) error {
+	if now.Sub(s.looked) < carrierEvery {
+		return nil
+	}
+	carrier, err := w.Carrier()
+	if err != nil {
+		return err
+	}
+	if carrier && !s.carrier {
+		s.client.LinkUp(now)
+		s.stale = true
+	}
+	s.carrier, s.looked = carrier, now
+	return nil
 }
 
 // before is the binding of the last run.
@@ -212,13 +242,33 @@ type kept struct {
 // follow gives the host what the client has now, and takes away what it has no more.
 func (s *ClientService) follow(now time.Time) {
 	b := s.client.Binding()
-	if old := s.binding.Load(); old != nil && same(*old, b) {
-		return
-	}
-	s.binding.Store(&b)
-	if s.Host != nil {
+	old := s.binding.Load()
+	changed := old == nil || !same(*old, b)
+	if (changed || s.stale) && s.Host != nil {
 		s.configure(now, b.Addresses)
 	}
+	s.stale = false
+	if changed {
+		s.binding.Store(&b)
+		s.publish(b)
+	}
+	s.tell(b)
+}
+
+// tell says what can be used now.
+func (s *ClientService) tell(b Binding) {
+	if !s.carrier || s.client.Confirming() {
+		b = Binding{}
+	}
+	if s.Changed == nil || s.told != nil && same(*s.told, b) {
+		return
+	}
+	s.told = &b
+	s.Changed(b)
+}
+
+// publish writes down what the client has now, and says it.
+func (s *ClientService) publish(b Binding) {
 	if content, err := json.Marshal(kept{b, b.Key, b.Replay}); err != nil {
 		s.Log.Error("what the client has cannot be written down", "error", err)
 	} else if err := file.Replace(s.File, content, 0o600); err != nil {
@@ -226,9 +276,6 @@ func (s *ClientService) follow(now time.Time) {
 	}
 	s.Log.Info("DHCPv6", "interface", s.Config.Interface, "state", s.client.State(), "addresses", texts(b.Addresses), "prefixes", texts(b.Prefixes))
 	s.hook.Tell(hook.Event{Protocol: "dhcp6", Interface: s.Config.Interface, State: fmt.Sprint(s.client.State()), Binding: b})
-	if s.Changed != nil {
-		s.Changed(b)
-	}
 }
 
 // same reports whether two bindings say the same.
@@ -262,8 +309,8 @@ func (s *ClientService) configure(now time.Time, want []Held) {
 			s.Log.Error("address not set", "error", err)
 			continue
 		}
-		if !has(s.set, h.Prefix) {
-			s.unsure = append(s.unsure, h)
+		if s.stale || !has(s.set, h.Prefix) {
+			s.unsure = append(slices.DeleteFunc(s.unsure, func(u Held) bool { return u.Prefix == h.Prefix }), h)
 		}
 	}
 	s.set = want

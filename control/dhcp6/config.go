@@ -158,10 +158,15 @@ func checkServers(key string, all []netip.Addr, report func(key string, err erro
 		report(key, fmt.Errorf("%d addresses: at most %d fit", len(all), maxServers))
 	}
 	for _, a := range all {
-		if !a.Is6() || a.Is4In6() || a.Zone() != "" || a.IsMulticast() || a.IsUnspecified() || a.IsLoopback() {
+		if !reachable(a) {
 			report(key, fmt.Errorf("%v is no IPv6 address that a host could reach", a))
 		}
 	}
+}
+
+// reachable reports whether a is the address of a host that another could reach.
+func reachable(a netip.Addr) bool {
+	return a.Is6() && !a.Is4In6() && a.Zone() == "" && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLoopback()
 }
 
 // encodeDomains writes domains as DNS does, without compression (RFC 9915 §10).

@@ -10,16 +10,23 @@ import (
 
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"bothy/operational/iface"
 )
 
 // clientSocket is port 546 of one interface.
 type clientSocket struct {
+	port *net.Interface
 	conn *ipv6.PacketConn
 	to   *net.UDPAddr
 }
 
 // Dial opens port 546 on an interface. It needs CAP_NET_BIND_SERVICE.
 func Dial(name string) (ClientWire, error) {
+	port, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("dhcp6: %s: %w", name, err)
+	}
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var err error
 		cerr := raw.Control(func(fd uintptr) {
@@ -31,7 +38,7 @@ func Dial(name string) (ClientWire, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dhcp6: %s: %w", name, err)
 	}
-	s := &clientSocket{ipv6.NewPacketConn(udp), &net.UDPAddr{IP: allAgents.AsSlice(), Port: ServerPort, Zone: name}}
+	s := &clientSocket{port, ipv6.NewPacketConn(udp), &net.UDPAddr{IP: allAgents.AsSlice(), Port: ServerPort, Zone: name}}
 	if err := s.conn.SetControlMessage(ipv6.FlagDst, true); err != nil {
 		s.conn.Close()
 		return nil, fmt.Errorf("dhcp6: %s: %w", name, err)
@@ -57,6 +64,9 @@ func (s *clientSocket) Send(b []byte) error {
 	_, err := s.conn.WriteTo(b, nil, s.to)
 	return err
 }
+
+// Carrier looks whether the interface is there, up and connected.
+func (s *clientSocket) Carrier() (bool, error) { return iface.Running(s.port) }
 
 // Close ends Receive.
 func (s *clientSocket) Close() error { return s.conn.Close() }

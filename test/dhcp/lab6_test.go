@@ -5,7 +5,6 @@ package dhcp
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -18,27 +17,20 @@ import (
 
 	"bothy/control/dhcp6"
 	"bothy/control/lease"
-	"bothy/control/ra"
-	"bothy/operational/iface"
 	"bothy/test/peer"
 )
 
 // setup6 is what the DHCPv6 server that this program becomes in its namespace is told.
 type setup6 struct {
 	Config   dhcp6.Config
-	Router   []ra.LinkConfig
 	Dir      string
-	Identity string        // a file
-	Quiet    bool          // no log of each message
-	Changed  *dhcp6.Config // what the configuration is after the first SIGHUP
+	Identity string // a file
+	Quiet    bool   // no log of each message
 }
 
-const (
-	asServer6 = "BOTHY_TEST_DHCP6"
-	asClient6 = "BOTHY_TEST_DHCP6_CLIENT"
-)
+const asServer6 = "BOTHY_TEST_DHCP6"
 
-func server6(text string) error {
+func become6(text string) error {
 	var s setup6
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
 		return err
@@ -69,121 +61,8 @@ func server6(text string) error {
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 1+len(s.Router))
-	for _, l := range s.Router {
-		w, err := ra.Listen(l.Interface)
-		if err != nil {
-			return err
-		}
-		go func() { failed <- (&ra.Router{Config: l, Log: log}).Run(ctx, w) }()
-	}
-	if !s.Quiet {
-		wire = tap{wire, log}
-	}
-	go func() { failed <- d.Run(ctx, wire) }()
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, hangup)
 	fmt.Println("ready")
-	for n := 0; n <= len(s.Router); {
-		select {
-		case err := <-failed:
-			if n++; err != nil {
-				return err
-			}
-		case <-hup:
-			if err := d.Reload(*s.Changed, mail); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// tap logs each message that comes and goes, and whether it has the mail servers' options.
-type tap struct {
-	dhcp6.Wire
-	log *slog.Logger
-}
-
-func (w tap) Receive() ([]dhcp6.Arrival, error) {
-	all, err := w.Wire.Receive()
-	for _, a := range all {
-		w.show("came", a.Datagram)
-	}
-	return all, err
-}
-
-func (w tap) Send(b []byte, to netip.AddrPort, link *dhcp6.Link) error {
-	w.show("went", b)
-	return w.Wire.Send(b, to, link)
-}
-
-func (w tap) show(way string, b []byte) {
-	relayed := 0
-	for len(b) > 38 && (dhcp6.MessageType(b[0]) == dhcp6.RelayForward || dhcp6.MessageType(b[0]) == dhcp6.RelayReply) {
-		var m dhcp6.Message // behind the head of a relay's message there are options too
-		if m.Parse(b[30:]) != nil {
-			return
-		}
-		b, _ = m.Find(dhcp6.RelayMessage)
-		relayed++
-	}
-	var m dhcp6.Message
-	if m.Parse(b) != nil {
-		return
-	}
-	oro, _ := m.Find(dhcp6.OptionRequest)
-	has, asks := 0, 0
-	for _, code := range []dhcp6.Code{65001, 65002, 65003} {
-		if _, ok := m.Find(code); ok {
-			has++
-		}
-		if dhcp6.Requests(oro, code) {
-			asks++
-		}
-	}
-	w.log.Info(fmt.Sprintf("%s %v asks=%d mail=%d relayed=%d", way, m.Type, asks, has, relayed))
-}
-
-// uplink6 is what our DHCPv6 client is told that this program becomes in a namespace.
-type uplink6 struct {
-	Config dhcp6.ClientConfig
-	Dir    string
-}
-
-func client6(text string) error {
-	var u uplink6
-	if err := json.Unmarshal([]byte(text), &u); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	duid, _, err := dhcp6.Identity(filepath.Join(u.Dir, "identity"))
-	if err != nil {
-		return err
-	}
-	wire, err := dhcp6.Dial(u.Config.Interface)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	c := dhcp6.ClientService{Config: u.Config, DUID: duid, File: filepath.Join(u.Dir, "binding"), Host: iface.Interface(u.Config.Interface), Log: log}
-	c.Changed = func(b dhcp6.Binding) {
-		out, err := json.Marshal(b)
-		log.Info("has "+string(out), "error", errors.Join(err))
-	}
-	return c.Run(ctx, clientTap{wire, log})
-}
-
-// clientTap logs what our client sends.
-type clientTap struct {
-	dhcp6.ClientWire
-	log *slog.Logger
-}
-
-func (w clientTap) Send(b []byte) error {
-	w.log.Info("sends " + dhcp6.MessageType(b[0]).String())
-	return w.ClientWire.Send(b)
+	return d.Run(ctx, wire)
 }
 
 // lab6 is a lab with a DHCPv6 server.
@@ -235,28 +114,4 @@ func (l *lab6) start6() {
 	}
 	l.cmd, l.log = peer.Start(l.t, "ip", "netns", "exec", l.srv, "env", asServer6+"="+string(text), os.Args[0])
 	l.said("ready", 1)
-}
-
-// another replaces the server by one that has its leases, but is not it: clients must rebind (RFC 9915 §18.2.5).
-func (l *lab6) another() {
-	l.t.Helper()
-	end(l.t, l.cmd, kill)
-	l.cfg6.Identity += "'"
-	l.start6()
-}
-
-// hook6 is hook for clients of DHCPv6.
-func (l *lab6) hook6(name, reason, address string) (script, file string) {
-	l.t.Helper()
-	script, file = filepath.Join(l.dir, name+".sh"), filepath.Join(l.dir, name+".env")
-	content := fmt.Sprintf(`#!/bin/sh
-{ echo "event=%[1]s"; env; } >> %[2]s
-ip link set eth0 up
-if [ -n "%[3]s" ]; then ip -6 addr replace %[3]s/128 dev eth0 nodad; fi
-exit 0
-`, reason, file, address)
-	if err := os.WriteFile(script, []byte(content), 0o755); err != nil {
-		l.t.Fatal(err)
-	}
-	return script, file
 }

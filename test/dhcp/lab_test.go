@@ -33,15 +33,12 @@ type setup struct {
 	Quiet  bool // it logs warnings alone, and that it is ready
 }
 
-const (
-	asServer = "BOTHY_TEST_DHCP4"
-	asRelay  = "BOTHY_TEST_DHCP4_RELAY"
-)
+const asServer = "BOTHY_TEST_DHCP4"
 
-// TestMain is the server, our client or our relay agent, when it was started as one: a namespace belongs to a process.
+// TestMain is a server, or a load, when it was started as one: a namespace belongs to a process.
 func TestMain(m *testing.M) {
 	for name, become := range map[string]func(string) error{
-		asServer: server, asClient: client, asRelay: relay, asServer6: server6, asClient6: client6, asLoad6: becomeLoad6,
+		asServer: server, asServer6: become6, asLoad6: becomeLoad6,
 	} {
 		text := os.Getenv(name)
 		if text == "" {
@@ -53,7 +50,9 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(builtIn)
+	os.Exit(code)
 }
 
 func server(text string) error {
@@ -85,22 +84,6 @@ func server(text string) error {
 	return d.Run(ctx, wire)
 }
 
-func relay(text string) error {
-	var cfg dhcp4.RelayConfig
-	if err := json.Unmarshal([]byte(text), &cfg); err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	wire, err := dhcp4.Listen(nil)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	log.Info("ready")
-	return dhcp4.NewRelay(cfg, log).Run(ctx, wire)
-}
-
 // lab is a server in a namespace of its own, behind a bridge to which clients are plugged.
 type lab struct {
 	t   *testing.T
@@ -109,7 +92,13 @@ type lab struct {
 	cfg setup
 	log *peer.Output
 	cmd *exec.Cmd
+
+	cables  map[string]port   // by the namespace that is plugged in: where
+	bridges map[string]string // by the namespace that has it
 }
+
+// port is an end of a cable.
+type port struct{ ns, name string }
 
 var labs atomic.Int32
 
@@ -118,11 +107,11 @@ func newLab(t *testing.T) *lab {
 	t.Helper()
 	peer.NeedRoot(t)
 	peer.Need(t, "ip")
-	l := &lab{t: t, dir: t.TempDir()}
+	l := &lab{t: t, dir: t.TempDir(), cables: map[string]port{}, bridges: map[string]string{}}
 	l.srv = l.namespace("s")
-	run(t, "ip", "-n", l.srv, "link", "add", "br0", "type", "bridge")
+	l.bridge(l.srv, "br0")
 	run(t, "ip", "-n", l.srv, "addr", "add", "192.0.2.1/24", "dev", "br0")
-	run(t, "ip", "-n", l.srv, "link", "set", "br0", "up")
+	run(t, "ip", "-n", l.srv, "addr", "add", "192.0.2.110/24", "dev", "br0")
 	l.cfg = setup{Dir: filepath.Join(l.dir, "leases"), Mail: dhcp4.Mail{
 		SMTP: []netip.Addr{netip.IPv4Unspecified()}, POP3: []netip.Addr{netip.MustParseAddr("192.0.2.110")},
 	}, Config: dhcp4.Config{
@@ -149,7 +138,9 @@ func run(t *testing.T, name string, args ...string) string {
 func (l *lab) namespace(name string) string {
 	l.t.Helper()
 	full := fmt.Sprintf("bothy%d-%d%s", os.Getpid(), labs.Add(1), name)
-	run(l.t, "ip", "netns", "add", full)
+	if out, exit := peer.Run(l.t, "", "ip", "netns", "add", full); exit != 0 { // it needs CAP_NET_ADMIN and CAP_SYS_ADMIN
+		peer.Missing(l.t, "no network namespaces can be made here: "+out)
+	}
 	l.t.Cleanup(func() {
 		left, _ := exec.Command("ip", "netns", "pids", full).Output() // dhcpcd's helpers outlive it when it is killed
 		for _, pid := range strings.Fields(string(left)) {
@@ -168,12 +159,32 @@ func (l *lab) plug(name, bridged string) string {
 	l.t.Helper()
 	ns, end := l.namespace(name), fmt.Sprintf("p%d", labs.Add(1))
 	run(l.t, "ip", "-n", bridged, "link", "add", end, "type", "veth", "peer", "name", "eth0", "netns", ns)
-	if bridged == l.srv {
-		run(l.t, "ip", "-n", bridged, "link", "set", end, "master", "br0")
-	}
+	run(l.t, "ip", "-n", bridged, "link", "set", end, "master", l.bridges[bridged])
 	run(l.t, "ip", "-n", bridged, "link", "set", end, "up")
 	run(l.t, "ip", "-n", ns, "link", "set", "eth0", "up")
+	l.cables[ns] = port{bridged, end}
 	return ns
+}
+
+// bridge makes a bridge in a namespace.
+func (l *lab) bridge(ns, name string) {
+	l.t.Helper()
+	if out, exit := peer.Run(l.t, "", "ip", "-n", ns, "link", "add", name, "type", "bridge"); exit != 0 {
+		peer.Missing(l.t, "no bridges can be made here: "+out)
+	}
+	run(l.t, "ip", "-n", ns, "link", "set", name, "up")
+	l.bridges[ns] = name
+}
+
+// cable takes the cable out of a namespace's eth0, or puts it in.
+func (l *lab) cable(ns string, in bool) {
+	l.t.Helper()
+	state := "down"
+	if in {
+		state = "up"
+	}
+	p := l.cables[ns]
+	run(l.t, "ip", "-n", p.ns, "link", "set", p.name, state)
 }
 
 // start runs the server.
@@ -209,6 +220,16 @@ exit 0
 		l.t.Fatal(err)
 	}
 	return script, file
+}
+
+// file writes a file of the lab.
+func (l *lab) file(name, content string) string {
+	l.t.Helper()
+	file := filepath.Join(l.dir, name)
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
+	return file
 }
 
 // sees waits until a hook's file says something.

@@ -26,16 +26,17 @@ type program struct {
 	binary, config string
 }
 
-// bothy builds the program and writes a configuration for a subnet of 65,536 addresses.
+// bothy writes a configuration for a subnet of 65,536 addresses.
 func (l *lab) bothy() *program {
 	t := l.t
 	t.Helper()
 	peer.Need(t, "perfdhcp")
 	run(t, "ip", "-n", l.srv, "addr", "add", "10.0.0.1/16", "dev", "br0")
-	p := &program{lab: l, binary: filepath.Join(l.dir, "bothy")}
-	if out, err := exec.Command("go", "build", "-o", p.binary, "bothy/cmd/bothy").CombinedOutput(); err != nil { // it may take its time
-		t.Fatalf("%v: %s", err, out)
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
 	}
+	p := &program{lab: l, binary: binary}
 	p.config = l.file("bothy.toml", `hostname = "site.clinic.example"
 data = "`+filepath.Join(l.dir, "data")+`"
 [smtp]

@@ -3,182 +3,191 @@
 package dhcp
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"bothy/control/dhcp6"
 	"bothy/test/peer"
 )
 
-// peerServer6 is a DHCPv6 server of somebody else, on br0, that gives 2001:db8:1::100 to ::10f for a short time and says the mail servers. another makes
-// it one with another DUID, which has the leases of the first.
-type peerServer6 struct {
-	name    string
-	needs   []string
-	start   func(l *lab6, another bool) (*exec.Cmd, *peer.Output)
-	prefix  bool // it delegates prefixes
-	renewed int  // its shortest time to T1, in seconds
-	rebinds bool // another has the leases of the first, and extends them
+// uplink6 is our DHCPv6 client.
+type uplink6 struct {
+	uplink
+	lab6 *lab6
+	has  []netip.Prefix
 }
 
-var peerServers6 = []peerServer6{
-	{"bothy", nil, func(l *lab6, another bool) (*exec.Cmd, *peer.Output) {
-		if another {
-			l.cfg6.Identity += "'"
-		}
-		l.start6()
-		return l.cmd, l.log
-	}, true, 5, true},
-	{"kea", []string{"kea-dhcp6"}, func(l *lab6, another bool) (*exec.Cmd, *peer.Output) {
-		id := "01"
-		if another {
-			id = "02"
-		}
-		config := l.file("kea6.conf", `{"Dhcp6": {
-  "interfaces-config": {"interfaces": ["br0"]}, "preferred-lifetime": 10, "valid-lifetime": 20, "renew-timer": 5, "rebind-timer": 8,
-  "server-id": {"type": "EN", "enterprise-id": 32473, "identifier": "`+id+`", "persist": false},
-  "lease-database": {"type": "memfile", "name": "`+filepath.Join(l.dir, "kea6.csv")+`"},
-  "option-def": [{"name": "imap-servers", "code": 65001, "space": "dhcp6", "type": "ipv6-address", "array": true}],
-  "option-data": [{"name": "imap-servers", "data": "2001:db8:1::143, 2001:db8:1::144"}, {"name": "dns-servers", "data": "2001:db8:1::53"}],
-  "subnet6": [{"subnet": "2001:db8:1::/64", "interface": "br0", "pools": [{"pool": "2001:db8:1::100 - 2001:db8:1::10f"}],
-    "pd-pools": [{"prefix": "2001:db8:100::", "prefix-len": 48, "delegated-len": 56}]}],
-  "loggers": [{"name": "kea-dhcp6", "severity": "DEBUG", "debuglevel": 50, "output_options": [{"output": "stdout"}]}]}}`)
-		return peer.Start(l.t, "ip", "netns", "exec", l.srv, "env", "KEA_PIDFILE_DIR="+l.dir, "KEA_LOCKFILE_DIR="+l.dir, "kea-dhcp6", "-c", config)
-	}, true, 5, true},
-	{"dnsmasq", []string{"dnsmasq"}, func(l *lab6, _ bool) (*exec.Cmd, *peer.Output) {
-		return peer.Start(l.t, "ip", "netns", "exec", l.srv, "dnsmasq", "-k", "-C", "/dev/null", "--port=0", "--interface=br0", "--bind-interfaces", "--user=root",
-			"--dhcp-authoritative", "--log-dhcp", "--log-facility=-", "--pid-file="+filepath.Join(l.dir, "dnsmasq6.pid"), "--dhcp-leasefile="+filepath.Join(l.dir, "dnsmasq6.leases"),
-			"--dhcp-range=2001:db8:1::100,2001:db8:1::10f,64,2m", "--dhcp-option=option6:dns-server,[2001:db8:1::53]", "--dhcp-option=option6:65001,[2001:db8:1::143],[2001:db8:1::144]")
-	}, false, 60, false},
-	{"dhcpd", []string{"dhcpd"}, func(l *lab6, another bool) (*exec.Cmd, *peer.Output) {
-		id := 1
-		if another {
-			id = 2
-		}
-		config := l.file("dhcpd6.conf", fmt.Sprintf(`default-lease-time 20; preferred-lifetime 10; option dhcp-renewal-time 5; option dhcp-rebinding-time 8; server-duid EN 32473 "0%d";
-option dhcp6.imap-servers code 65001 = array of ip6-address; option dhcp6.imap-servers 2001:db8:1::143, 2001:db8:1::144; option dhcp6.name-servers 2001:db8:1::53;
-subnet6 2001:db8:1::/64 { range6 2001:db8:1::100 2001:db8:1::10f; prefix6 2001:db8:100:: 2001:db8:100:ff00:: /56; }
-`, id))
-		leases := filepath.Join(l.dir, "dhcpd6.leases")
-		content, _ := os.ReadFile(leases) // none yet
-		kept := slices.DeleteFunc(strings.Split(string(content), "\n"), func(line string) bool { return strings.HasPrefix(line, "server-duid") })
-		l.file("dhcpd6.leases", strings.Join(kept, "\n"))
-		return peer.Start(l.t, "ip", "netns", "exec", l.srv, "dhcpd", "-6", "-f", "-d", "-cf", config, "-lf", leases, "-pf", filepath.Join(l.dir, "dhcpd6.pid"), "br0")
-	}, true, 5, true},
-}
-
-// ours6 is our DHCPv6 client, running in a namespace.
-type ours6 struct {
-	l   *lab6
-	cmd *exec.Cmd
-	log *peer.Output
-}
-
-func (l *lab6) uplink6(ns string, u uplink6) *ours6 {
+func (l *lab6) uplink6(prefix bool) *uplink6 {
 	l.t.Helper()
-	text, err := json.Marshal(u)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	c := &ours6{l: l}
-	c.cmd, c.log = peer.Start(l.t, "ip", "netns", "exec", ns, "env", asClient6+"="+string(text), os.Args[0])
-	return c
+	u := &uplink6{lab6: l}
+	u.uplink = l.uplink(l.plug6("u", l.srv), snippet(l.t, "dhcp6.md", "/etc/bothy/bothy.toml")+fmt.Sprintf("prefix = %v\n", prefix))
+	return u
 }
 
-func (c *ours6) says(what string, n int) {
-	c.l.t.Helper()
-	peer.Eventually(c.l.t, 70*time.Second, fmt.Sprintf("%q, %d times, of our client", what, n), func() bool {
-		return strings.Count(c.log.String(), what) >= n
-	})
-}
-
-// Our client binds, renews, rebinds and releases at each server, and declines an address that somebody has: RFC 9915 §18.2.
+// TestUplink6: RFC 9915 §18.2, RFC 9915 §18.2.12: our client binds, renews, rebinds, asks whether what it has still fits after kill -9 and when its link was away, releases, and
+// declines an address that somebody has, at other servers and our own.
 func TestUplink6(t *testing.T) {
-	t.Parallel()
-	for _, s := range peerServers6 {
+	for _, s := range servers6 {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
 			peer.Need(t, s.needs...)
 			l := newLab6(t)
-			mail := l.cfg6.Config.Mail
-			cmd, log := s.start(l, false)
+			cmd, theirs := s.start(l, false)
 			defer func() {
 				if t.Failed() {
-					t.Log(log.String())
+					t.Log(theirs)
 				}
 			}()
-			ns := l.plug6("u", l.srv)
-			u := uplink6{Dir: l.dir, Config: dhcp6.ClientConfig{Interface: "eth0", Address: true, Prefix: s.prefix, Release: true, IMAPCode: mail.IMAPCode}}
-			c := l.uplink6(ns, u)
-			c.says(`\"imap\":[\"2001:db8:1::143\",\"2001:db8:1::144\"]`, 1)
-			if s.prefix {
-				c.says(`prefixes=[2001:db8:100:`, 1)
-			}
-			address := func() string {
-				_, rest, _ := strings.Cut(c.log.String(), `state=bound addresses=[`)
-				a, _, _ := strings.Cut(rest, "/128")
-				return a
-			}
-			c.says(`state=bound addresses=[2001:db8:1::1`, 1)
-			had := address()
-			peer.Eventually(t, 20*time.Second, "the address on eth0", func() bool {
-				return strings.Contains(run(t, "ip", "-n", ns, "-6", "addr", "show", "dev", "eth0"), had+"/128")
-			})
-			if s.renewed < 30 {
-				c.says("sends Renew", 1)
-				c.says(`state=bound addresses=[`+had, 2)
+			u := l.uplink6(s.prefix)
+			u.bind()
+			if s.renews {
+				u.replied(dhcp6.Renew, len(u.wire.heard()))
 			}
 			if s.rebinds {
-				end(t, cmd, syscall.SIGKILL)
-				_, log = s.start(l, true)
-				n := strings.Count(c.log.String(), `state=bound addresses=[`+had)
-				c.says("sends Rebind", 1)
-				c.says(`state=bound addresses=[`+had, n+1)
+				end(t, cmd, kill)
+				n := len(u.wire.heard())
+				_, theirs = s.start(l, true)
+				u.replied(dhcp6.Rebind, n)
 			}
-			end(t, c.cmd, syscall.SIGINT)
-			c.says("sends Release", 1)
-			if out := run(t, "ip", "-n", ns, "-6", "addr", "show", "dev", "eth0"); strings.Contains(out, had) {
-				t.Errorf("released, and still there:\n%s", out)
+			fits := dhcp6.Confirm
+			if s.prefix { // RFC 9915 §18.2.12
+				fits = dhcp6.Rebind
 			}
-			squatter := l.plug6("q", l.srv) // has the address that our client is given again
-			run(t, "ip", "-n", squatter, "addr", "add", had+"/64", "dev", "eth0", "nodad")
-			c = l.uplink6(ns, u)
-			c.says("somebody else on the link has the address", 1)
-			c.says("sends Decline", 1)
-			peer.Eventually(t, 60*time.Second, "another address", func() bool {
-				all := strings.Split(c.log.String(), `state=bound addresses=[`)
-				last := all[len(all)-1]
-				return strings.HasPrefix(last, "2001:db8:1::1") && !strings.HasPrefix(last, had)
-			})
-			end(t, c.cmd, syscall.SIGINT)
+			u.unplug(fits)
+			n := len(u.wire.heard())
+			u.dial(true)
+			u.replied(fits, n)
+			u.link(true, u.address().String())
+			u.release()
+			u.decline()
+			u.wire.mail6(t)
 		})
 	}
 }
 
-// RFC 9915 §18.3.11, §18.2.11: told by the server of a new configuration, the client has it long before its lease calls for a Renew.
+// replied waits for a Reply to a message of a type, after the first n, that has what the client has.
+func (u *uplink6) replied(asked dhcp6.MessageType, n int) {
+	u.t.Helper()
+	peer.Eventually(u.t, within, fmt.Sprintf("a Reply to a %v", asked), func() bool {
+		_, reply, ok := u.wire.replied6(asked, n)
+		if !ok || asked == dhcp6.Confirm {
+			return ok
+		}
+		has := resources6(u.t, reply)
+		if u.has == nil {
+			u.has = has
+		}
+		if !slices.Equal(has, u.has) {
+			u.t.Errorf("%v: %v instead of %v", asked, has, u.has)
+		}
+		return true
+	})
+	if asked != dhcp6.Request && slices.Contains(u.wire.asked6(n), dhcp6.Solicit) {
+		u.t.Error("the client began anew")
+	}
+}
+
+// address is the one that the client has.
+func (u *uplink6) address() netip.Addr {
+	for _, p := range u.has {
+		if p.IsSingleIP() {
+			return p.Addr()
+		}
+	}
+	u.t.Fatalf("no address in %v", u.has)
+	return netip.Addr{}
+}
+
+// bind: the host has the address, the program tells of mail servers and link.
+func (u *uplink6) bind() {
+	u.t.Helper()
+	u.dial(false)
+	u.replied(dhcp6.Request, 0)
+	u.link(true, u.address().String())
+	u.discovers("imap", "2001:db8:1::143", "2001:db8:1::144")
+	u.discovers("pop3", "2001:db8:1::110")
+	u.discovers("smtp", "2001:db8:1::1")
+	u.hasAddress()
+	u.sees(u.hooked, `"imap":["2001:db8:1::143","2001:db8:1::144"]`)
+}
+
+func (u *uplink6) hasAddress() {
+	u.t.Helper()
+	peer.Eventually(u.t, within, "the address on eth0", func() bool {
+		return u.shows(u.address().String()+"/128", "-6", "addr", "show", "dev", "eth0")
+	})
+}
+
+// unplug: while the cable is out nothing can be used; then the client asks whether what it has still fits. The host's end is put down and up again, by which
+// the kernel forgets the address.
+func (u *uplink6) unplug(fits dhcp6.MessageType) {
+	u.t.Helper()
+	run(u.t, "ip", "-n", u.ns, "link", "set", "eth0", "down")
+	u.link(false, "no address")
+	n := len(u.wire.heard())
+	run(u.t, "ip", "-n", u.ns, "link", "set", "eth0", "up")
+	u.replied(fits, n)
+	u.link(true, u.address().String())
+	u.hasAddress()
+}
+
+func (u *uplink6) release() {
+	u.t.Helper()
+	n := len(u.wire.heard())
+	end(u.t, u.ours.cmd, syscall.SIGTERM)
+	peer.Eventually(u.t, within, "a Reply to a Release", func() bool {
+		_, _, ok := u.wire.replied6(dhcp6.Release, n)
+		return ok
+	})
+	if u.shows(u.address().String(), "-6", "addr", "show", "dev", "eth0") {
+		u.t.Error("released, and the address is still there")
+	}
+}
+
+// decline: somebody has the address that the client is given again.
+func (u *uplink6) decline() {
+	u.t.Helper()
+	squatter := u.lab6.plug6("q", u.srv)
+	run(u.t, "ip", "-n", squatter, "addr", "add", u.address().String()+"/64", "dev", "eth0", "nodad")
+	n := len(u.wire.heard())
+	u.dial(false)
+	u.ours.said("somebody else on the link has the address", 1)
+	peer.Eventually(u.t, within, "a Reply to a Decline", func() bool {
+		_, _, ok := u.wire.replied6(dhcp6.Decline, n)
+		return ok
+	})
+	u.link(true, "2001:db8:1::1")
+	u.link(true, "/128 on eth0")
+	if u.shows(u.address().String()+"/128", "-6", "addr", "show", "dev", "eth0") {
+		u.t.Error("the declined address is still there")
+	}
+}
+
+// TestReconfigured6: RFC 9915 §18.3.11, §18.2.11: told by the server of a new configuration, the client has it long before its lease calls for a Renew.
 func TestReconfigured6(t *testing.T) {
 	t.Parallel()
 	l := newLab6(t)
-	l.cfg6.Config.Preferred, l.cfg6.Config.Valid, l.cfg6.Config.Reconfigure = time.Hour, time.Hour, true
-	changed := l.cfg6.Config
-	changed.Mail.IMAP = []netip.Addr{netip.MustParseAddr("2001:db8:1::993")}
-	l.cfg6.Changed = &changed
-	l.start6()
-	c := l.uplink6(l.plug6("u", l.srv), uplink6{Dir: l.dir, Config: dhcp6.ClientConfig{Interface: "eth0", Address: true, Reconfigure: true, IMAPCode: 65001}})
-	c.says(`\"imap\":[\"2001:db8:1::143\",\"2001:db8:1::144\"]`, 1)
-	if err := l.cmd.Process.Signal(hangup); err != nil {
+	settings := strings.Replace(serving6, `preferred = "10s"`+"\n"+`valid = "5m"`, "reconfigure = true", 1)
+	server := l.site("site", l.srv, settings)
+	u := l.uplink6(false)
+	u.settings += "reconfigure = true\n"
+	u.bind()
+	content, err := os.ReadFile(server.config)
+	if err != nil {
 		t.Fatal(err)
 	}
-	l.said("went Reconfigure", 1)
-	c.says("sends Renew", 1)
-	c.says(`\"imap\":[\"2001:db8:1::993\"]`, 1)
+	if err := os.WriteFile(server.config, []byte(strings.Replace(string(content), `"2001:db8:1::143", "2001:db8:1::144"`, `"2001:db8:1::993"`, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n := len(u.wire.heard())
+	if err := server.cmd.Process.Signal(hangup); err != nil {
+		t.Fatal(err)
+	}
+	u.discovers("imap", "2001:db8:1::993")
+	u.replied(dhcp6.Renew, n)
 }

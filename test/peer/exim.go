@@ -25,7 +25,7 @@ func NewExim(t testing.TB, release, settings string) *Exim {
 	Need(t, "unshare")
 	root := filepath.Join(cmp.Or(os.Getenv("BOTHY_PEERS_DIR"), "/var/cache/bothy-peers"), "exim-"+release)
 	if _, err := os.Stat(filepath.Join(root, "ready")); err != nil {
-		missing(t, "Exim of Debian "+release+" is missing: run test/peers as root")
+		Missing(t, "Exim of Debian "+release+" is missing: run test/peers as root")
 	}
 	dir, err := os.MkdirTemp("", "exim") // not t.TempDir: its parents are closed to Exim's user
 	if err != nil {

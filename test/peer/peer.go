@@ -24,7 +24,7 @@ func Need(t testing.TB, programs ...string) {
 		if _, err := exec.LookPath(p); err == nil {
 			continue
 		}
-		missing(t, fmt.Sprintf("peer %s is missing: run test/peers as root", p))
+		Missing(t, fmt.Sprintf("peer %s is missing: run test/peers as root", p))
 	}
 }
 
@@ -32,11 +32,12 @@ func Need(t testing.TB, programs ...string) {
 func NeedRoot(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "this peer must be started as root")
+		Missing(t, "this peer must be started as root")
 	}
 }
 
-func missing(t testing.TB, why string) {
+// Missing skips the test because of what this machine lacks; where BOTHY_PEERS is "required" it fails.
+func Missing(t testing.TB, why string) {
 	t.Helper()
 	if os.Getenv("BOTHY_PEERS") == "required" {
 		t.Fatal(why)
