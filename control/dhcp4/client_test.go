@@ -16,12 +16,16 @@ import (
 // pair is a client and a server on a wire that loses packets, in a time of their own.
 type pair struct {
 	*world
-	c    *Client
-	rand *rand.Rand
-	loss float64
-	dead bool                  // the server
-	used func(netip.Addr) bool // addresses of strangers
-	said []heard
+	c     *Client
+	rand  *rand.Rand
+	loss  float64
+	echo  float64               // of the replies come twice,
+	late  float64               // and come behind the next
+	held  []*Packet             // those
+	ahead time.Duration         // the client's clock, of the world's
+	dead  bool                  // the server
+	used  func(netip.Addr) bool // addresses of strangers
+	said  []heard
 }
 
 type heard struct {
@@ -86,7 +90,18 @@ func (p *pair) carry(out *Sent) {
 		p.t.Fatal(err)
 	}
 	p.now = p.now.Add(10 * time.Millisecond)
-	p.c.Receive(p.now, &back)
+	for _, old := range p.held {
+		p.c.Receive(p.clientNow(), old)
+	}
+	p.held = nil
+	if p.rand.Float64() < p.late {
+		p.held = append(p.held, &back)
+		return
+	}
+	p.c.Receive(p.clientNow(), &back)
+	if p.rand.Float64() < p.echo {
+		p.c.Receive(p.clientNow(), &back)
+	}
 }
 
 func (p *pair) is(s ClientState) func() bool { return func() bool { return p.c.State() == s } }

@@ -136,10 +136,33 @@ func NewClient(o ClientOptions, before Binding, now time.Time) *Client {
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	}
-	c := &Client{o: o, binding: before, solMax: solMaxRT, infMax: infMaxRT}
+	c := &Client{o: o, solMax: solMaxRT, infMax: infMaxRT}
+	if !now.Before(before.Received) { // else the clock was set back, and how old the leases are is not known
+		c.binding = before.from(now)
+	}
 	c.dropEnded(now)
 	c.LinkUp(now)
 	return c
+}
+
+// from is b with its times on the running clock of now, so that a time of day that is set afterwards moves none of them.
+func (b Binding) from(now time.Time) Binding {
+	move := func(t *time.Time) {
+		if !t.IsZero() {
+			*t = now.Add(t.Sub(now))
+		}
+	}
+	b.Addresses, b.Prefixes = slices.Clone(b.Addresses), slices.Clone(b.Prefixes)
+	for _, held := range [][]Held{b.Addresses, b.Prefixes} {
+		for i := range held {
+			move(&held[i].Preferred)
+			move(&held[i].Valid)
+		}
+	}
+	move(&b.Renew)
+	move(&b.Rebind)
+	move(&b.Refresh)
+	return b
 }
 
 // Binding is what the client has now.

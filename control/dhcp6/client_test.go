@@ -10,20 +10,24 @@ import (
 	"time"
 
 	"bothy/control/lease"
+	"bothy/lib/sim"
 )
 
 // pair is a client and a server, on a link that loses messages, in a time of their own.
 type pair struct {
 	*bench
-	c     *Client
-	now   time.Time
-	rand  *rand.Rand
-	loss  float64
-	dead  bool          // the server
-	said  []sent        // by the client
-	heard func(Outcome) // what the server made of each; may be nil
-	wall  time.Time
-	run   time.Duration
+	c          *Client
+	now        time.Time
+	rand       *rand.Rand
+	loss       float64
+	echo, late float64       // of the replies come twice, and come behind the next
+	held       [][]byte      // those
+	ahead      time.Duration // the client's clock, of the world's
+	dead       bool          // the server
+	said       []sent        // by the client
+	heard      func(Outcome) // what the server made of each; may be nil
+	wall       time.Time
+	run        time.Duration
 }
 
 type sent struct {
@@ -35,7 +39,7 @@ type sent struct {
 func newPair(t *testing.T, cfg Config, o ClientOptions, seed uint64) *pair {
 	t.Helper()
 	p := &pair{rand: rand.New(rand.NewPCG(seed, 1)), wall: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)}
-	store, err := lease.Open(lease.Options{Dir: t.TempDir(), Clock: func() (time.Time, time.Duration) { return p.wall.Add(p.run), p.run }})
+	store, err := lease.Open(lease.Options{FS: sim.NewDisk(), Dir: "leases", Clock: func() (time.Time, time.Duration) { return p.wall.Add(p.run), p.run }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +96,19 @@ func (p *pair) exchange(b []byte) {
 		return
 	}
 	p.pass(10 * time.Millisecond)
-	p.c.Receive(p.now, slices.Clone(out.Reply))
+	reply := slices.Clone(out.Reply)
+	for _, old := range p.held {
+		p.c.Receive(p.clientNow(), old)
+	}
+	p.held = nil
+	if p.rand.Float64() < p.late {
+		p.held = append(p.held, reply)
+		return
+	}
+	p.c.Receive(p.clientNow(), reply)
+	if p.rand.Float64() < p.echo {
+		p.c.Receive(p.clientNow(), reply)
+	}
 }
 
 func everything() ClientOptions {
