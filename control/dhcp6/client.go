@@ -496,6 +496,9 @@ func (c *Client) genuine(b []byte, m *Message) bool {
 	if [3]byte(auth) != [3]byte{rkapProtocol, rkapAlgorithm, rkapMethod} || auth[rkapHead-1] != rkapDigest || replay <= c.binding.Replay {
 		return false
 	}
+	if i := slices.IndexFunc(m.Options, func(o Option) bool { return o.Code == Authentication }); slices.ContainsFunc(m.Options[i+1:], func(o Option) bool { return o.Code == Authentication }) {
+		return false // §20.2
+	}
 	whole := bytes.Clone(b)
 	at := bytes.Index(whole, auth) + rkapHead
 	digest := bytes.Clone(whole[at : at+md5.Size])

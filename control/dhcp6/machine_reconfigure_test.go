@@ -2,6 +2,8 @@ package dhcp6
 
 import (
 	"bytes"
+	"crypto/hmac"
+	"crypto/md5"
 	"net/netip"
 	"slices"
 	"testing"
@@ -229,5 +231,28 @@ func TestReconfigureStateless(t *testing.T) {
 	w.remember(now.Add(2*time.Hour), "new", []byte("path"), now.Add(3*time.Hour))
 	if len(w.stateless) != 1 {
 		t.Errorf("%d remembered", len(w.stateless))
+	}
+}
+
+// TestAuthenticationTwice: RFC 9915 §20.2: a message with two Authentication options is not authenticated, though the first is right.
+func TestAuthenticationTwice(t *testing.T) {
+	cfg := standard()
+	cfg.Reconfigure = true
+	p := newPair(t, cfg, ClientOptions{Address: true, Reconfigure: true}, 1)
+	p.until("bound", time.Minute, func() bool { return p.c.State() == "bound" })
+	good := p.m.waking(lease.ID(clientDUID), Renew)
+	w := &writer{b: bytes.Clone(good)}
+	w.put(Authentication, make([]byte, rkapSize))
+	key := p.m.key(lease.ID(clientDUID))
+	place := bytes.Index(w.b, good[len(good)-md5.Size:])
+	clear(w.b[place : place+md5.Size])
+	mac := hmac.New(md5.New, key[:])
+	mac.Write(w.b)
+	mac.Sum(w.b[:place])
+	if _, why := p.c.Receive(p.now, w.b); why != WhyForged {
+		t.Errorf("%q, %s", why, p.c.State())
+	}
+	if _, why := p.c.Receive(p.now, good); why != "" || p.c.State() != "Renew" {
+		t.Errorf("%q, %s", why, p.c.State())
 	}
 }

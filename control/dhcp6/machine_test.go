@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bothy/control/lease"
+	"bothy/lib/sim"
 )
 
 // bench is a machine, and a client on its link.
@@ -37,7 +38,7 @@ func standard() Config {
 
 func newBench(t *testing.T, cfg Config) *bench {
 	t.Helper()
-	store, err := lease.Open(lease.Options{Dir: t.TempDir()})
+	store, err := lease.Open(lease.Options{FS: sim.NewDisk(), Dir: "leases"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,6 +220,7 @@ func TestValidation(t *testing.T) {
 		{"§16 unknown type", 200, []func(*writer){client}, WhyType},
 		{"§11.1 DUID of nothing", Solicit, []func(*writer){func(w *writer) { w.empty(ClientID) }, na}, WhyNoClient},
 		{"§11.1 DUID of 131", Solicit, []func(*writer){func(w *writer) { w.put(ClientID, make([]byte, 131)) }, na}, WhyNoClient},
+		{"§11.1 DUID of 1,000", Solicit, []func(*writer){func(w *writer) { w.put(ClientID, make([]byte, 1000)) }, na}, WhyNoClient},
 		{"§18.3.3 Confirm of nothing", Confirm, []func(*writer){client, na}, WhyNothing},
 	} {
 		if _, why := b.ask(c.t, c.options...); why != c.why {

@@ -85,7 +85,11 @@ func (c Clauses) format(content string, tests map[string]bool) (table []byte, ro
 				}
 			}
 		}
-		fmt.Fprintf(&out, "| §%s | %s | %s | %s | %s |\n", cells[0], cells[1], cells[2], strings.ReplaceAll(cells[3], "<", "&lt;"), shown)
+		section := "§" + cells[0]
+		if cells[0] == "-" {
+			section = "all"
+		}
+		fmt.Fprintf(&out, "| %s | %s | %s | %s | %s |\n", section, cells[1], cells[2], strings.ReplaceAll(cells[3], "<", "&lt;"), shown)
 		rows++
 	}
 	return out.Bytes(), rows, faults
