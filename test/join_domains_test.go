@@ -66,6 +66,18 @@ func TestJoinTakesNothingOver(t *testing.T) {
 		t.Errorf("accounts:\n%s", out)
 	}
 
+	// Invited again, with more.
+	bothy(t, "customer", "set", "--config", evil.file, "ship", "--drop-domain", "own.example", "--drop-domain", "clinic.example")
+	joined := text()
+	again := strings.Fields(strings.Split(bothy(t, "customer", "invite", "--config", evil.file, "ship"), "bothy join ")[1])[0]
+	if out, code := join([]string{"join", again}, "--no-start"); code != 0 || !strings.Contains(out, "the invitation names bank.example, which fetch.domains does not") {
+		t.Errorf("exit %d\n%s", code, out)
+	}
+	if out := bothy(t, "account", "list", "--config", file); text() != joined || strings.Contains(out, "bank.example") {
+		t.Errorf("accounts:\n%s\nconfiguration:\n%s", out, text())
+	}
+	bothy(t, "customer", "set", "--config", evil.file, "ship", "--add-domain", "clinic.example")
+
 	// Later: asked for all that it has, it still reaches no domain of the other's.
 	all := strings.Replace(text(), `domains = ["ship.example"]`, "", 1)
 	if err := os.WriteFile(file, []byte(all), 0o600); err != nil {

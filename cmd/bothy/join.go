@@ -161,8 +161,11 @@ func (j *joining) prepare() error {
 }
 
 // known reports whether the configuration calls this provider with this account already.
-func (j *joining) known() bool {
-	return slices.ContainsFunc(j.cfg.Fetch, func(f site.FetchConfig) bool {
+func (j *joining) known() bool { return j.table() >= 0 }
+
+// table is the place of the table that calls this provider with this account; -1: there is none.
+func (j *joining) table() int {
+	return slices.IndexFunc(j.cfg.Fetch, func(f site.FetchConfig) bool {
 		return f.Username == j.token.Account && strings.EqualFold(f.Provider, j.token.Address())
 	})
 }
@@ -332,7 +335,7 @@ func (j *joining) pins() []string {
 // person gives somebody a mailbox where nobody has one, so that mail can come.
 func (j *joining) person(ctx context.Context, d *directory.Directory) error {
 	domain := j.result.Domains[0]
-	if d.Local(domain) {
+	if t := j.table(); d.Local(domain) || t >= 0 && len(j.cfg.Fetch[t].Domains) == 0 { // then nobody here has said that the domain is ours
 		return nil
 	}
 	name := j.Person

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,21 +15,25 @@ import (
 // refuseTaken returns an error for a domain of the invitation that this site has already, from another provider or as its own, unless it is to be
 // shared: whoever makes an invitation can write any domain into it, and who brings a domain's mail says who its sender is.
 func (j *joining) refuseTaken(ctx context.Context, g *globals) error {
-	if j.old == nil || j.known() {
+	if j.old == nil {
 		return nil
 	}
 	own, err := j.own(ctx, g)
 	if err != nil {
 		return err
 	}
+	table := j.table()
 	for _, domain := range j.token.Domains {
+		if table >= 0 && (len(j.cfg.Fetch[table].Domains) == 0 || lists(j.cfg.Fetch[table].Domains, domain)) {
+			continue // it may already
+		}
 		what := own(domain)
 		for _, f := range j.cfg.Fetch {
-			if slices.ContainsFunc(f.Domains, func(d string) bool { return strings.EqualFold(d, domain) }) {
+			if lists(f.Domains, domain) {
 				what = "is fetched from " + f.Provider
 			}
 		}
-		if what != "" && !slices.ContainsFunc(j.Share, func(s string) bool { return strings.EqualFold(s, domain) }) {
+		if what != "" && !lists(j.Share, domain) {
 			return exit{exitUsage, fmt.Errorf("%s %s already: if %s is to bring its mail too, add --share %s", domain, what, j.token.Address(), domain)}
 		}
 	}
@@ -69,27 +72,34 @@ func (j *joining) own(ctx context.Context, g *globals) (func(domain string) stri
 	}, nil
 }
 
-// confine settles which domains the provider is asked for: those of the invitation that it grants. What it grants beyond them is told and left.
+// lists reports whether domain is one of domains.
+func lists(domains []string, domain string) bool {
+	return slices.ContainsFunc(domains, func(d string) bool { return strings.EqualFold(d, domain) })
+}
+
+// confine settles which domains the provider brings mail for: those of the invitation that it grants, and of a table that is there already those
+// that stand in it. What is more is told and left.
 func (j *joining) confine(granted []string) error {
-	set := func(domains []string) map[string]bool {
-		m := map[string]bool{}
-		for _, d := range domains {
-			m[strings.ToLower(d)] = true
-		}
-		return m
+	asked := j.token.Domains
+	if t := j.table(); t >= 0 && len(j.cfg.Fetch[t].Domains) > 0 {
+		asked = j.cfg.Fetch[t].Domains
 	}
-	invited, given := set(j.token.Domains), set(granted)
-	j.result.Domains = slices.DeleteFunc(slices.Clone(j.token.Domains), func(d string) bool { return !given[strings.ToLower(d)] })
-	if len(j.result.Domains) == 0 {
-		return fmt.Errorf("the provider holds no mail for %s any more: ask there for a new invitation", strings.Join(j.token.Domains, ", "))
-	}
+	j.result.Domains = nil
 	for _, d := range j.token.Domains {
-		if !given[strings.ToLower(d)] {
+		switch {
+		case !lists(granted, d):
 			j.note("the provider does not hold the mail of %s any more", d)
+		case !lists(asked, d):
+			j.note("the invitation names %s, which fetch.domains does not: it is not asked for. If it is yours, add it there", d)
+		default:
+			j.result.Domains = append(j.result.Domains, d)
 		}
 	}
-	for _, d := range slices.Sorted(maps.Keys(given)) {
-		if !invited[d] {
+	if len(j.result.Domains) == 0 {
+		return fmt.Errorf("the provider brings no mail for %s: ask there for a new invitation, or see fetch.domains", strings.Join(j.token.Domains, ", "))
+	}
+	for _, d := range granted {
+		if !lists(j.token.Domains, d) {
 			j.note("the provider would bring mail for %q too, which the invitation does not name: it is not asked for. If it is yours, add it to fetch.domains", d)
 		}
 	}
