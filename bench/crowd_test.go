@@ -102,10 +102,15 @@ func (c *crowd) session(i int, lingers func()) error {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // what a site gives the handshake
 	if c.secure {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		secured := tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+		if err := secured.Handshake(); err != nil {
+			return err
+		}
+		conn = secured
 	}
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Minute)) // and the server
 	lines := bufio.NewReaderSize(conn, 512)
 	name := "c" + strconv.Itoa(i)
 	steps := []struct{ say, code string }{

@@ -30,7 +30,7 @@ import (
 
 const (
 	lingerers   = 20_000
-	filesSpare  = 2000             // open files that a process needs beside its connections
+	filesSpare  = 1100             // open files that a process keeps for other things than connections, and some
 	idleWatched = time.Minute      // in which each session at rest is sent one NOOP: four times as many as it would be by default
 	pushes      = 500              // messages to one site beside the others
 	stormLimit  = 10 * time.Minute // for all to be there again

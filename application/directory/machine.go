@@ -22,15 +22,18 @@ type snapshot struct {
 	local        map[string]bool   // those, and the domains of addresses and aliases
 	chief        string            // local domain
 	held         map[string]string // domain to customer
-	customers    map[string]Customer
+	customers    map[string]*Customer
 	certificates map[string]string // fingerprint to account
 	invitations  map[string]invitation
 	callers      func() []string // accounts of customers, sorted when first asked for
+	seq          int64           // of the last change that is in it
+	contact      int64           // likewise of the customers' contacts
 }
 
 // account is an Account with what stays inside.
 type account struct {
 	Account
+	id       int64 // rises with each new one
 	rights   Rights
 	verifier sasl.Verifier // without CRAMSecret
 	apps     []AppPassword // in the order of verifier.Apps
@@ -51,19 +54,76 @@ func newSnapshot() *snapshot {
 		added:        map[string]bool{},
 		local:        map[string]bool{},
 		held:         map[string]string{},
-		customers:    map[string]Customer{},
+		customers:    map[string]*Customer{},
 		certificates: map[string]string{},
 		invitations:  map[string]invitation{},
 	}
-	s.callers = sync.OnceValue(func() []string { return slices.Sorted(maps.Keys(s.customers)) })
+	s.callers = s.sortCallers()
 	return s
+}
+
+func (s *snapshot) sortCallers() func() []string {
+	return sync.OnceValue(func() []string { return slices.Sorted(maps.Keys(s.customers)) })
+}
+
+// clone is a snapshot in which accounts may be forgotten and added. What belongs to no account it shares.
+func (s *snapshot) clone() *snapshot {
+	c := *s
+	c.accounts, c.addresses, c.held, c.customers = maps.Clone(s.accounts), maps.Clone(s.addresses), maps.Clone(s.held), maps.Clone(s.customers)
+	c.certificates, c.invitations, c.order = maps.Clone(s.certificates), maps.Clone(s.invitations), slices.Clone(s.order)
+	c.local = maps.Clone(s.local)
+	c.callers = c.sortCallers()
+	return &c
+}
+
+// forget takes an account out, with all that is its own; it may be added again.
+func (s *snapshot) forget(name string) {
+	a, ok := s.accounts[name]
+	if !ok {
+		return
+	}
+	delete(s.accounts, name)
+	s.order = slices.DeleteFunc(s.order, func(other string) bool { return other == name })
+	for _, address := range a.Addresses {
+		delete(s.addresses, address)
+	}
+	if c := s.customers[name]; c != nil {
+		for _, domain := range c.Domains {
+			delete(s.held, domain)
+		}
+		delete(s.customers, name)
+	}
+	maps.DeleteFunc(s.certificates, func(_, account string) bool { return account == name })
+	maps.DeleteFunc(s.invitations, func(_ string, i invitation) bool { return i.Account == name })
+}
+
+// refinish sets what follows from all accounts, where some of them were forgotten and added since before.
+func (s *snapshot) refinish(before *snapshot) {
+	if maps.Equal(before.addresses, s.addresses) {
+		return
+	}
+	s.local = maps.Clone(s.added)
+	for a := range s.addresses {
+		s.local[a.Domain] = true
+	}
+	for a := range s.aliases {
+		s.local[a.Domain] = true
+	}
+	if len(s.added) == 0 {
+		s.chief = ""
+	}
+	s.finish()
 }
 
 // The parts of a snapshot, in the order in which they are to be added: accounts, addresses, the rest.
 
 func (s *snapshot) addAccount(a *account) {
+	at := len(s.order)
+	if at > 0 && s.accounts[s.order[at-1]].id > a.id { // it was forgotten, and is added again
+		at, _ = slices.BinarySearchFunc(s.order, a.id, func(name string, id int64) int { return cmp.Compare(s.accounts[name].id, id) })
+	}
+	s.order = slices.Insert(s.order, at, a.Name)
 	s.accounts[a.Name] = a
-	s.order = append(s.order, a.Name)
 }
 
 func (s *snapshot) addAddress(a message.Address, name string) {
@@ -95,14 +155,16 @@ func (s *snapshot) addHeld(domain, name string) {
 		return
 	}
 	c.Domains = append(c.Domains, domain)
-	s.customers[name] = c
 	s.held[domain] = name
 }
 
 // finish finds the chief domain where none was added by name: that of the oldest account with an address.
 func (s *snapshot) finish() {
 	for _, name := range s.order {
-		if s.chief == "" && len(s.accounts[name].Addresses) > 0 {
+		if s.chief != "" {
+			return
+		}
+		if len(s.accounts[name].Addresses) > 0 {
 			s.chief = s.accounts[name].Addresses[0].Domain
 		}
 	}
@@ -116,10 +178,11 @@ func (s *snapshot) account(name string) (*account, error) {
 }
 
 func (s *snapshot) customer(name string) (Customer, error) {
-	c, ok := s.customers[name]
+	found, ok := s.customers[name]
 	if !ok {
 		return Customer{}, refuse(ErrNotFound, "there is no customer %q", name)
 	}
+	c := *found
 	c.Domains = slices.Clone(c.Domains)
 	c.Disabled = s.accounts[name].Disabled
 	return c, nil

@@ -255,7 +255,10 @@ func (d *Directory) changeOnce(ctx context.Context, edit func(s *snapshot, exec 
 		if err != nil {
 			return err
 		}
-		after, err = load(ctx, d.conn)
+		if err := trimChanged(ctx, d.conn); err != nil {
+			return err
+		}
+		after, err = follow(ctx, d.conn, d.state.Load())
 		return err
 	})
 	if err == nil {
@@ -311,7 +314,11 @@ func (d *Directory) reload(ctx context.Context) error {
 	if err := d.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version); err != nil {
 		return err
 	}
-	s, err := load(ctx, d.conn)
+	read := load
+	if before := d.state.Load(); before != nil {
+		read = func(ctx context.Context, conn *sql.Conn) (*snapshot, error) { return follow(ctx, conn, before) }
+	}
+	s, err := read(ctx, d.conn)
 	if err != nil {
 		return err
 	}

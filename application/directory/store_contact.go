@@ -12,6 +12,7 @@ type contacts struct {
 	mu        sync.Mutex
 	last      map[string]time.Time // bounded by the customers there are
 	unwritten map[string]time.Time
+	written   int64 // the number of the last writing: others read what has a higher one than they have seen. Guarded by Directory.mu
 }
 
 // Contact notes a call of the customer. It counts at once for this process; on disk it is a second later, and when Close returns.
@@ -76,8 +77,14 @@ func (d *Directory) writeContacts() error {
 		return nil
 	}
 	err := d.transact(context.Background(), "BEGIN IMMEDIATE", func(ctx context.Context) error {
+		var seq int64
+		if err := d.conn.QueryRowContext(ctx, "SELECT coalesce(max(contact), 0) FROM customer").Scan(&seq); err != nil {
+			return err
+		}
+		seq = max(seq, d.contacts.written) + 1 // who had the highest may have been removed
+		d.contacts.written = seq
 		for account, at := range taken {
-			_, err := d.conn.ExecContext(ctx, "UPDATE customer SET last_contact = ? WHERE account = ?", at.UnixMilli(), account)
+			_, err := d.conn.ExecContext(ctx, "UPDATE customer SET last_contact = ?, contact = ? WHERE account = ?", at.UnixMilli(), seq, account)
 			if err != nil {
 				return err
 			}

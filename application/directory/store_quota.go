@@ -64,7 +64,10 @@ func (d *Directory) SetQuota(ctx context.Context, name string, q Quota) error {
 // LifetimeOf is how long mail for a held domain waits; 0: as the queue's configuration says.
 func (d *Directory) LifetimeOf(domain string) time.Duration {
 	s := d.state.Load()
-	return s.customers[s.held[canonicalDomain(domain)]].Quota.Lifetime
+	if c := s.customers[s.held[canonicalDomain(domain)]]; c != nil {
+		return c.Quota.Lifetime
+	}
+	return 0
 }
 
 // Warned notes that a customer was warned.
@@ -102,8 +105,8 @@ func (s *snapshot) loadQuota(scan func(...any) error) error {
 	if warned != 0 {
 		q.Warned = time.UnixMilli(warned).UTC()
 	}
-	c := s.customers[name]
-	c.Quota = q
-	s.customers[name] = c
+	if c := s.customers[name]; c != nil { // else a hand that bypassed the foreign key wrote this
+		c.Quota = q
+	}
 	return nil
 }

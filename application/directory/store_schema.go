@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"bothy/application/message"
@@ -129,6 +130,32 @@ CREATE TABLE customer_quota (
 	`
 ALTER TABLE customer_quota ADD COLUMN lifetime INTEGER NOT NULL DEFAULT 0;
 `,
+	`
+CREATE TABLE changed (
+	seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+	account TEXT NOT NULL
+);
+ALTER TABLE customer ADD COLUMN contact INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX customer_contact ON customer (contact);
+` + triggers("account", "name", "") + triggers("address", "account", "") + triggers("certificate", "account", "") +
+		triggers("customer", "account", " WHEN NEW.last_contact = OLD.last_contact") + triggers("customer_domain", "account", "") +
+		triggers("customer_quota", "account", "") + triggers("permission", "account", "") + triggers("allowance", "account", "") +
+		triggers("app_password", "account", "") + triggers("invitation", "account", "") + triggers("alias", "", "") + triggers("domain", "", ""),
+}
+
+// triggers are those of schema 9 that note in the table "changed" whose rows of a table were changed: key is the column with the account's
+// name; "": the rows are no account's, and everything is to be read anew. Released with that schema: not to be changed.
+func triggers(table, key, whenUpdated string) string {
+	var all strings.Builder
+	for _, t := range []struct{ event, row, when string }{{"INSERT", "NEW", ""}, {"UPDATE", "NEW", whenUpdated}, {"DELETE", "OLD", ""}} {
+		account := "''"
+		if key != "" {
+			account = t.row + "." + key
+		}
+		fmt.Fprintf(&all, "CREATE TRIGGER %s_%s AFTER %s ON %s%s BEGIN INSERT INTO changed (account) VALUES (%s); END;\n",
+			table, strings.ToLower(t.event), t.event, table, t.when, account)
+	}
+	return all.String()
 }
 
 // migrate brings the schema up to the last of steps. It runs in a transaction, so it happens wholly or not at all.
@@ -172,28 +199,36 @@ func loadSecret(ctx context.Context, conn *sql.Conn) (secret []byte, err error) 
 	return secret, err
 }
 
+// tables are what a snapshot is read from, in the order in which it is put together.
+var tables = []struct {
+	columns, from string
+	key           string // the column with the account's name; "": the rows are no account's
+	order         string
+	row           func(s *snapshot, scan func(...any) error) error
+}{
+	{"id, name, disabled, created, salt, iterations, stored_key, server_key, cram", "account", "name", "id", (*snapshot).loadAccount},
+	{"local, domain, account", "address", "account", "id", (*snapshot).loadAddress},
+	{"local, domain, target_local, target_domain", "alias", "", "1, 2, 3, 4", (*snapshot).loadAlias},
+	{"name", "domain", "", "id", (*snapshot).loadDomain},
+	{"fingerprint, account", "certificate", "account", "1", (*snapshot).loadCertificate},
+	{"account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact, contact", "customer", "account", "1", (*snapshot).loadCustomer},
+	{"account, octets, messages, lifetime, warn, warned", "customer_quota", "account", "1", (*snapshot).loadQuota},
+	{"name, account", "customer_domain", "account", "id", (*snapshot).loadCustomerDomain},
+	{"account, kind, pattern", "permission", "account", "1, 2, 3", (*snapshot).loadPermission},
+	{"account, messages, recipients, size", "allowance", "account", "1", (*snapshot).loadAllowance},
+	{"account, name, created, stored_key, server_key", "app_password", "account", "1, 2", (*snapshot).loadAppPassword},
+	{"id, account, salt, iterations, stored_key, server_key, created, expires, used, used_by, used_key, revoked", "invitation", "account", "1", (*snapshot).loadInvitation},
+}
+
 // load reads everything, inside a transaction.
 func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 	s := newSnapshot()
-	tables := []struct {
-		query string
-		row   func(scan func(...any) error) error
-	}{
-		{"SELECT name, disabled, created, salt, iterations, stored_key, server_key, cram FROM account ORDER BY id", s.loadAccount},
-		{"SELECT local, domain, account FROM address ORDER BY id", s.loadAddress},
-		{"SELECT local, domain, target_local, target_domain FROM alias ORDER BY 1, 2, 3, 4", s.loadAlias},
-		{"SELECT name FROM domain ORDER BY id", s.loadDomain},
-		{"SELECT fingerprint, account FROM certificate", s.loadCertificate},
-		{"SELECT account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact FROM customer", s.loadCustomer},
-		{"SELECT account, octets, messages, lifetime, warn, warned FROM customer_quota", s.loadQuota},
-		{"SELECT name, account FROM customer_domain ORDER BY id", s.loadCustomerDomain},
-		{"SELECT account, kind, pattern FROM permission ORDER BY 1, 2, 3", s.loadPermission},
-		{"SELECT account, messages, recipients, size FROM allowance", s.loadAllowance},
-		{"SELECT account, name, created, stored_key, server_key FROM app_password ORDER BY 1, 2", s.loadAppPassword},
-		{"SELECT id, account, salt, iterations, stored_key, server_key, created, expires, used, used_by, used_key, revoked FROM invitation", s.loadInvitation},
+	if err := conn.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM changed").Scan(&s.seq); err != nil {
+		return nil, fmt.Errorf("directory: read: %w", err)
 	}
 	for _, table := range tables {
-		if err := each(ctx, conn, table.query, table.row); err != nil {
+		err := each(ctx, conn, func(scan func(...any) error) error { return table.row(s, scan) }, "SELECT "+table.columns+" FROM "+table.from+" ORDER BY "+table.order)
+		if err != nil {
 			return nil, fmt.Errorf("directory: read: %w", err)
 		}
 	}
@@ -201,8 +236,86 @@ func load(ctx context.Context, conn *sql.Conn) (*snapshot, error) {
 	return s, nil
 }
 
-func each(ctx context.Context, conn *sql.Conn, query string, row func(scan func(...any) error) error) error {
-	rows, err := conn.QueryContext(ctx, query)
+// follow is what load would read, made of the state before and the rows of those accounts that have changed since, inside a transaction. Of
+// a hundred thousand accounts it takes the time to copy some maps.
+func follow(ctx context.Context, conn *sql.Conn, before *snapshot) (*snapshot, error) {
+	names, seq, ok, err := changedSince(ctx, conn, before.seq)
+	if err != nil {
+		return nil, fmt.Errorf("directory: read: %w", err)
+	}
+	if !ok {
+		return load(ctx, conn)
+	}
+	s := before.clone()
+	s.seq = seq
+	for _, name := range names {
+		s.forget(name)
+		for _, table := range tables {
+			if table.key == "" {
+				continue
+			}
+			err := each(ctx, conn, func(scan func(...any) error) error { return table.row(s, scan) },
+				"SELECT "+table.columns+" FROM "+table.from+" WHERE "+table.key+" = ? ORDER BY "+table.order, name)
+			if err != nil {
+				return nil, fmt.Errorf("directory: read: %w", err)
+			}
+		}
+	}
+	s.refinish(before)
+	err = each(ctx, conn, s.loadContact, "SELECT account, last_contact, contact FROM customer WHERE contact > ?", before.contact)
+	return s, err
+}
+
+// loadContact notes a contact that was written since.
+func (s *snapshot) loadContact(scan func(...any) error) error {
+	var name string
+	var at, seq int64
+	if err := scan(&name, &at, &seq); err != nil {
+		return err
+	}
+	s.contact = max(s.contact, seq)
+	if known := s.customers[name]; known != nil {
+		c := *known // which others may be reading
+		c.LastContact = time.UnixMilli(at).UTC()
+		s.customers[name] = &c
+	}
+	return nil
+}
+
+const (
+	maxChanged  = 1000 // changes that are kept; behind more of them everything is read
+	maxFollowed = 100  // accounts that are read by themselves
+)
+
+// changedSince returns the accounts that have changed since seq was the last change, and the last change now. It is not ok where that is not known
+// any more, or was not a matter of some accounts only.
+func changedSince(ctx context.Context, conn *sql.Conn, seq int64) (names []string, last int64, ok bool, err error) {
+	var first int64
+	if err := conn.QueryRowContext(ctx, "SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM changed").Scan(&first, &last); err != nil {
+		return nil, 0, false, err
+	}
+	if last < seq || last > seq && first > seq+1 {
+		return nil, last, false, nil
+	}
+	ok = true
+	err = each(ctx, conn, func(scan func(...any) error) error {
+		var name string
+		err := scan(&name)
+		names = append(names, name)
+		ok = ok && name != ""
+		return err
+	}, "SELECT DISTINCT account FROM changed WHERE seq > ? LIMIT ?", seq, maxFollowed+1)
+	return names, last, ok && len(names) <= maxFollowed, err
+}
+
+// trimChanged forgets changes that everybody has seen, or will read everything for.
+func trimChanged(ctx context.Context, conn *sql.Conn) error {
+	_, err := conn.ExecContext(ctx, "DELETE FROM changed WHERE seq <= (SELECT max(seq) FROM changed) - ?", maxChanged)
+	return err
+}
+
+func each(ctx context.Context, conn *sql.Conn, row func(scan func(...any) error) error, query string, args ...any) error {
+	rows, err := conn.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}
@@ -219,7 +332,7 @@ func (s *snapshot) loadAccount(scan func(...any) error) error {
 	var a account
 	var created int64
 	v := &a.verifier
-	if err := scan(&a.Name, &a.Disabled, &created, &v.Salt, &v.Iterations, &v.StoredKey, &v.ServerKey, &a.sealed); err != nil {
+	if err := scan(&a.id, &a.Name, &a.Disabled, &created, &v.Salt, &v.Iterations, &v.StoredKey, &v.ServerKey, &a.sealed); err != nil {
 		return err
 	}
 	v.Account = a.Name
@@ -268,8 +381,8 @@ func (s *snapshot) loadCertificate(scan func(...any) error) error {
 
 func (s *snapshot) loadCustomer(scan func(...any) error) error {
 	var c Customer
-	var interval, linger, poll, contact int64
-	if err := scan(&c.Account, &interval, &c.EmptyTurns, &linger, &poll, &c.KeepLarge, &c.Host, &c.Budget, &c.Largest, &contact); err != nil {
+	var interval, linger, poll, contact, seq int64
+	if err := scan(&c.Account, &interval, &c.EmptyTurns, &linger, &poll, &c.KeepLarge, &c.Host, &c.Budget, &c.Largest, &contact, &seq); err != nil {
 		return err
 	}
 	c.MinInterval, c.Linger = time.Duration(interval)*time.Millisecond, time.Duration(linger)*time.Millisecond
@@ -277,7 +390,7 @@ func (s *snapshot) loadCustomer(scan func(...any) error) error {
 	if contact != 0 {
 		c.LastContact = time.UnixMilli(contact).UTC()
 	}
-	s.customers[c.Account] = c
+	s.customers[c.Account], s.contact = &c, max(s.contact, seq)
 	return nil
 }
 

@@ -173,7 +173,12 @@ func wished(err error) time.Duration {
 	return time.Duration(seconds+1) * time.Second
 }
 
-// spread moves d by up to a tenth either way, so that customers that were cut off together do not call together. dice is in [0,1).
-func spread(d time.Duration, dice float64) time.Duration {
-	return d + time.Duration((dice-0.5)*0.2*float64(d))
+// spread moves d by up to a tenth either way, so that customers do not call in step; after err that many may have met together, a provider's
+// restart or more callers than it takes, by up to a half, and not beyond a wait without failures. dice is in [0,1).
+func spread(d time.Duration, err error, interval time.Duration, dice float64) time.Duration {
+	share, most := 0.1, max(d, interval)*11/10
+	if errors.Is(err, ErrUnreachable) || errors.Is(err, ErrInterrupted) || errors.Is(err, ErrUnable) {
+		share = 0.5
+	}
+	return min(d+time.Duration((2*dice-1)*share*float64(d)), most)
 }

@@ -94,8 +94,22 @@ func TestPause(t *testing.T) {
 			t.Errorf("%v after %d failures: %v, want %v", c.err, c.failures, got, c.want)
 		}
 	}
-	if a, b := spread(ten, 0), spread(ten, 0.999999); a != 9*time.Minute || b <= 10*time.Minute+59*time.Second || b > 11*time.Minute {
-		t.Error(a, b)
+	for _, c := range []struct {
+		err         error
+		wait        time.Duration
+		least, most time.Duration
+	}{
+		{nil, ten, 9 * time.Minute, 11 * time.Minute},
+		{ErrNoMail, ten, 9 * time.Minute, 11 * time.Minute},
+		{ErrLater, time.Minute, 54 * time.Second, 66 * time.Second},
+		{ErrDenied, time.Hour, 54 * time.Minute, 66 * time.Minute},
+		{ErrInterrupted, 16 * time.Second, 8 * time.Second, 24 * time.Second},
+		{ErrUnreachable, ten, 5 * time.Minute, 11 * time.Minute},
+		{ErrUnable, time.Minute, 30 * time.Second, 90 * time.Second},
+	} {
+		if a, b := spread(c.wait, c.err, ten, 0), spread(c.wait, c.err, ten, 0.999999); a != c.least || b > c.most || b < c.most-time.Second {
+			t.Errorf("after %v %v becomes %v to %v, want %v to %v", c.err, c.wait, a, b, c.least, c.most)
+		}
 	}
 }
 

@@ -171,14 +171,15 @@ func (s *schedule) finish(ctx context.Context, k *call) {
 
 // wait is how long after a call the next one follows.
 func (s *schedule) wait(k *call) time.Duration {
-	wait := spread(pause(k.err, s.failures, cmp.Or(s.customer.Config.Interval, interval)), rand.Float64())
+	usual := cmp.Or(s.customer.Config.Interval, interval)
+	wait := spread(pause(k.err, s.failures, usual), k.err, usual, rand.Float64())
 	cut := errors.Is(k.err, ErrInterrupted)
 	switch {
 	case k.moved: // what came is kept, and the rest is wanted
 		s.broken = true
 		return time.Duration(rand.Float64() * float64(again))
 	case s.broken && (cut || errors.Is(k.err, ErrUnreachable)):
-		return min(wait, spread(eager<<min(s.failures-1, 20), rand.Float64()))
+		return min(wait, spread(eager<<min(s.failures-1, 20), nil, usual, rand.Float64()))
 	case (k.err == nil || cut) && k.lingered() > lasting:
 		wait = time.Duration(rand.Float64() * float64(rejoin))
 	}
