@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,15 +115,31 @@ func TestBothWays(t *testing.T) {
 	})
 }
 
-// TestLearnedStrangers: of a site that is no Bothy the provider learns who is not there, by what it refuses.
+// TestLearnedStrangers: how the customer stands is in the metrics, and of a site that is no Bothy the provider learns who is not there, by what it refuses.
 func TestLearnedStrangers(t *testing.T) {
-	p := startProvider(t, "")
+	metrics := peer.FreePort(t)
+	p := startProvider(t, fmt.Sprintf("[metrics]\nlisten = %q\n", metrics))
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("ahoy ahoy\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	bothy(t, "customer", "add", "--config", p.file, "--no-dns", "--password-file", password, "clinic", "clinic.example")
 	p.arrive(t, "one", "nurse@clinic.example", "nobody@clinic.example")
+	told := func() string {
+		r, err := http.Get("http://" + metrics + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		text, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	if text := told(); !strings.Contains(text, "bothy_odmr_customer_messages{account=\"clinic\"} 1\n") || strings.Contains(text, "bothy_odmr_customer_last_contact_timestamp_seconds{") {
+		t.Errorf("before the call:\n%s", text)
+	}
 	s := p.handheld(t)
 	s.hello(t)
 	s.login(t)
@@ -134,6 +152,9 @@ func TestLearnedStrangers(t *testing.T) {
 	}
 	s.answer(t, "250 2.0.0 taken", "QUIT")
 	fmt.Fprint(s, "221 2.0.0 bye\r\n")
+	if text := told(); !strings.Contains(text, "bothy_odmr_customer_messages{account=\"clinic\"} 0\n") || !strings.Contains(text, "bothy_odmr_customer_last_contact_timestamp_seconds{account=\"clinic\"} ") {
+		t.Errorf("after it:\n%s", text)
+	}
 	mx := dial(t, p.smtp)
 	mx.say(t, "250", "EHLO mx.elsewhere.example")
 	mx.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")

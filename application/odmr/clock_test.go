@@ -74,6 +74,12 @@ func TestClockJumpsLingering(t *testing.T) {
 				t.Cleanup(func() { x.hold.Close() })
 				x.provider = newCutProvider(x.hold)
 				x.provider.Now = now
+				var armed atomic.Bool
+				x.provider.Observe = func(e Event) {
+					if armed.Load() && e.What == Transferred {
+						off.Store(int64(jump)) // its lease is not settled yet, nor are those of the others under way
+					}
+				}
 				ctx, stop := context.WithCancel(t.Context())
 				var running sync.WaitGroup
 				running.Go(func() { _ = x.hold.Run(ctx) })
@@ -83,11 +89,7 @@ func TestClockJumpsLingering(t *testing.T) {
 
 				x.post(letter{"four", "put off\r\n", []string{"a@clinic.example", "z@light.example"}})
 				time.Sleep(time.Second)
-				x.provider.Observe = func(e Event) {
-					if e.What == Transferred {
-						off.Store(int64(jump)) // its lease is not settled yet, nor are those of the others under way
-					}
-				}
+				armed.Store(true)
 				for i := range 3 {
 					x.later(fmt.Sprint("under", i), "a@clinic.example", "z@light.example")
 				}

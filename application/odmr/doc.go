@@ -131,5 +131,8 @@
 //	While the account's mail is being sent, ATRN costs the directory one read and one write. 450 for calls closer together than the
 //	account's interval says in how many seconds to come back.
 //
+//	Who is at the site a site of ours tells (XRECIPIENTS); of another it is remembered for an hour whom it refused with 5.1.1. Either is put
+//	off at the provider's RCPT, and refused where the site said so after the sender came.
+//
 //	Before TLS and before login the provider says nothing that depends on an account, so 450 and 453 tell strangers nothing.
 package odmr

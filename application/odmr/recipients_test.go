@@ -203,3 +203,56 @@ func TestStrangersBounded(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLearned: of a site that tells no list, whom it refuses is a stranger for an hour; 550 needs a refusal that came after the sender did.
+func TestLearned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, gone := new(Known), smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "gone"}
+		answer := func(to string, r smtp.Reply) { n.answered("clinic", address(t, to), r, time.Now()) }
+		judge := func(what, from, to string, want error) {
+			t.Helper()
+			time.Sleep(time.Millisecond)
+			if err := n.judge(t.Context(), "clinic", address(t, from), address(t, to)); err != want {
+				t.Errorf("%s: %v, want %v", what, err, want)
+			}
+		}
+		const aunt, uncle, a, b = "aunt@sender.example", "uncle@sender.example", "a@clinic.example", "b@clinic.example"
+		judge("nothing is known", aunt, a, nil)
+		for _, r := range []smtp.Reply{{Code: 450, Enhanced: [3]int{4, 1, 1}}, {Code: 550, Enhanced: [3]int{5, 7, 1}}, {Code: 552, Enhanced: [3]int{5, 2, 2}}, {Code: 550}} {
+			answer(a, r)
+			judge("refused, but not for being nobody", aunt, a, nil)
+		}
+		answer(a, gone)
+		judge("refused", aunt, a, replyPerhaps)
+		judge("again", aunt, "A@clinic.example", replyPerhaps)
+		judge("another recipient", aunt, b, nil)
+		time.Sleep(time.Minute)
+		answer(a, gone) // a message that was under way
+		judge("refused once more since", aunt, a, replyStranger)
+		judge("who came since", uncle, a, replyPerhaps)
+		time.Sleep(refusalLife)
+		judge("an hour later: to see", uncle, a, nil)
+		answer(a, gone)
+		judge("who came before", uncle, a, replyStranger)
+		answer(a, smtp.Reply{Code: 250})
+		judge("somebody is there now", uncle, a, nil)
+
+		answer(a, gone)
+		s := &session{account: "clinic", domains: []string{"clinic.example"}}
+		n.tell(s, "x", listing{"clinic.example": {hashRecipient("a", "clinic.example")}}, time.Now())
+		judge("it tells a list now", aunt, a, nil)
+		answer(a, gone)
+		judge("which goes before", aunt, a, nil)
+		n.forget(s)
+		judge("no longer", aunt, b, nil)
+		for i := range 2 * maxRefused {
+			answer(fmt.Sprintf("u%d@clinic.example", i), gone)
+		}
+		if got := len(n.lists["clinic.example"].refused); got > maxRefused {
+			t.Errorf("%d are remembered", got)
+		}
+		if n.answered("another", address(t, a), gone, time.Now()); len(n.lists) != 1 || len(n.lists["clinic.example"].refused) != 1 {
+			t.Error("the domain has moved, and what its first account said stays")
+		}
+	})
+}

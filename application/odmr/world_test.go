@@ -11,7 +11,6 @@ import (
 	"encoding/pem"
 	"io"
 	"math/big"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -121,39 +120,4 @@ var certificate = sync.OnceValues(func() (tls.Certificate, []byte) {
 func serverTLS() *tls.Config {
 	cert, _ := certificate()
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
-}
-
-// listen serves connections on a loopback port until the test ends.
-func listen(t *testing.T, useTLS bool, serve func(net.Conn)) net.Addr {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr()
-	if useTLS {
-		ln = tls.NewListener(ln, serverTLS())
-	}
-	var open sync.WaitGroup
-	open.Go(func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			open.Go(func() { serve(conn) })
-		}
-	})
-	t.Cleanup(func() { ln.Close(); open.Wait() })
-	return addr
-}
-
-// waitFor polls until ok, for what another process does at its own pace.
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	for until := time.Now().Add(10 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(until) {
-			t.Fatal("it did not happen")
-		}
-	}
 }
