@@ -223,6 +223,7 @@ func TestMeasureODMRCut(t *testing.T) {
 			var size int // of all
 			for i := range c.count {
 				text := text[:c.sizes[i%len(c.sizes)]]
+				text = text[:strings.LastIndex(text, "\r\n")+2]
 				size += len(text)
 				env := &message.Envelope{ID: message.NewID(time.Now()), Recipients: []message.Recipient{{Address: addressOf("nurse@clinic.example")}}}
 				if err := hold.Accept(context.Background(), env, io.MultiReader(strings.NewReader(fmt.Sprintf("Subject: %d\r\n", i)), strings.NewReader(text))); err != nil {

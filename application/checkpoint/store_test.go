@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -282,6 +283,44 @@ func closing(c chan struct{}) func() {
 			close(c)
 		}
 	}
+}
+
+// TestParts holds that the latest parts of an owner are told by the names they were begun with, those that a session has are not, and that all is
+// known again after the program died.
+func TestParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := sim.NewDisk()
+		s := open(t, disk, Config{})
+		for i := range 3 {
+			put(t, s, "keeper", i, 100_050+100*i)
+			time.Sleep(time.Second)
+		}
+		put(t, s, "another", 3, 100_000)
+		want := []Part{{"<2@test>", 100_200}, {"<1@test>", 100_100}}
+		for range 2 {
+			if got := s.Parts("keeper", 2); !slices.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+			s = open(t, disk.PowerCut(sim.Synced, 1), Config{})
+			disk = s.o.FS.(*sim.Disk)
+		}
+		tr := begin(t, s, "keeper", 2)
+		if got := s.Parts("keeper", 1); !slices.Equal(got, want[1:]) {
+			t.Errorf("while a session has the latest: %v, want %v", got, want[1:])
+		}
+		tr.Restart()
+		if tr.Offset() != 0 || tr.Size() != 0 {
+			t.Errorf("%d octets from the beginning", tr.Offset())
+		}
+		tr.SetRecipients(to)
+		if _, err := tr.Write(textOf(70_000)); err != nil {
+			t.Fatal(err)
+		}
+		tr.Suspend(to)
+		if got := s.Parts("keeper", 1); !slices.Equal(got, []Part{{"<2@test>", 70_000}}) {
+			t.Errorf("begun anew: %v", got)
+		}
+	})
 }
 
 // TestLines holds that a text is kept up to a line's beginning, and one without lines to the octet.

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -274,6 +276,55 @@ func TestTransID(t *testing.T) {
 		if id := TransID(host, "1"); !isTransID(id) || id != TransID(host, "1") || id == TransID(host, "1", "") || id == TransID(host+"x", "1") {
 			t.Errorf("of %q: %s", host, id)
 		}
+	}
+}
+
+// FuzzCutPart holds that one transaction is found once, and that the others stay as they were.
+func FuzzCutPart(f *testing.F) {
+	f.Add("<a@b>=1 <c@d>=99", "<c@d>")
+	f.Add("<a@b>=1 <a@b>=2  <a@b>= =1", "<a@b>")
+	f.Add(string(appendPart(nil, "<a@b>", math.MaxInt64)), "<a@b>")
+	f.Fuzz(func(t *testing.T, listed, id string) {
+		octets, rest, ok := cutPart(listed, id)
+		fields, others := strings.Fields(listed), strings.Fields(rest)
+		if ok && (octets < 0 || len(others) != len(fields)-1) || !ok && !slices.Equal(fields, others) {
+			t.Fatalf("%q of %q: %d, %q", id, listed, octets, rest)
+		}
+		if !isTransID(id) {
+			return
+		}
+		if n, left, ok := cutPart(string(appendPart(nil, id, max(octets, 0)))+" "+rest, id); !ok || n != octets || left != strings.Join(others, " ") {
+			t.Fatalf("%q put back: %d, %q", id, n, left)
+		}
+	})
+}
+
+// TestListedParts: an EHLO reply lists the latest parts, in a line within the bounds of RFC 5321 §4.5.3.1.5, however long their names, to nobody else.
+func TestListedParts(t *testing.T) {
+	srv, _ := keeping(t)
+	name := func(i int) string { return fmt.Sprintf("<%s.%d@light.example>", strings.Repeat("x", 60), i) }
+	for i := range 7 {
+		said := "EHLO site.example\r\nMAIL FROM:<a@light.example> TRANSID=" + name(i) + "\r\nRCPT TO:<b@light.example>\r\nBDAT 99999\r\n" + letterOf(50_000+i)
+		_ = srv.Serve(t.Context(), NewConn(&script{in: strings.NewReader(said), n: 1 << 20})) // it breaks
+	}
+	s := &Session{server: srv, Conn: NewConn(nil)}
+	var listed string
+	for line := range strings.Lines(s.keywords()) {
+		if strings.HasPrefix(line, KeywordOffset) {
+			listed = line
+		}
+	}
+	for i := range 7 {
+		if _, _, ok := cutPart(strings.TrimPrefix(strings.TrimSpace(listed), KeywordOffset), name(i)); ok != (i >= 7-listedParts) {
+			t.Errorf("%d: listed is %t, in %q", i, ok, listed)
+		}
+	}
+	if len("250-"+listed) > 511 {
+		t.Errorf("a line of %d octets", len(listed))
+	}
+	srv.PeerName = ""
+	if strings.Contains(s.keywords(), KeywordOffset) {
+		t.Error("a stranger is told")
 	}
 }
 

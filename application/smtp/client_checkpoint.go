@@ -3,7 +3,6 @@ package smtp
 import (
 	"fmt"
 	"strconv"
-	"strings"
 )
 
 // wholly reports whether the text may travel with its envelope though the transaction has a name: the peer has told that it keeps no part of so
@@ -24,13 +23,8 @@ const KeywordOffset = "XOFFSET"
 // locate finds out where the text begins without asking the peer; false: it must be asked. An offset holds once.
 func (t *transfer) locate() bool {
 	listed, ok := t.c.Has(KeywordOffset)
-	for field := range strings.FieldsSeq(listed) {
-		number, found := strings.CutPrefix(field, t.transid+"=")
-		offset, isOffset := parseOffset(number)
-		if !found || !isOffset || offset > t.size {
-			continue
-		}
-		t.c.keywords[KeywordOffset] = strings.Replace(listed, field, "", 1)
+	if offset, rest, found := cutPart(listed, t.transid); found && offset <= t.size {
+		t.c.keywords[KeywordOffset] = rest
 		t.named, t.offset = true, offset
 		return true
 	}

@@ -124,10 +124,11 @@ func (s *Session) writeOffer(b *strings.Builder) {
 		b.WriteString("\nCHECKPOINT\nXCHECKPOINT " + strconv.Itoa(checkpoint.LeastKept))
 	}
 	if offersOffset(s) {
-		b.WriteString("\n" + KeywordOffset)
+		line := []byte("\n" + KeywordOffset)
 		for _, part := range s.server.Checkpoints.Parts(s.server.PeerName, listedParts) {
-			b.WriteString(" " + part.Name + "=" + strconv.FormatInt(part.Octets, 10))
+			line = appendPart(line, part.Name, part.Octets)
 		}
+		b.Write(line)
 	}
 	if offersDeflate(s) {
 		b.WriteString("\n" + KeywordDeflate)

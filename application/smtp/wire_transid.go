@@ -48,6 +48,25 @@ func TransID(host string, parts ...string) string {
 	return id
 }
 
+// cutPart finds in the parameters of KeywordOffset, transid "=" octets each, how much there is of one transaction; rest is the others.
+func cutPart(listed, transid string) (octets int64, rest string, ok bool) {
+	others := make([]string, 0, listedParts)
+	for field := range strings.FieldsSeq(listed) {
+		id, number, _ := strings.Cut(field, "=")
+		if n, isNumber := parseOffset(number); isNumber && id == transid && !ok {
+			octets, ok = n, true
+			continue
+		}
+		others = append(others, field)
+	}
+	return octets, strings.Join(others, " "), ok
+}
+
+// appendPart appends one of them.
+func appendPart(b []byte, transid string, octets int64) []byte {
+	return strconv.AppendInt(append(append(append(b, ' '), transid...), '='), octets, 10)
+}
+
 // parseOffset reads what stands first in the text of a 355 (RFC 1845 §3).
 func parseOffset(text string) (offset int64, ok bool) {
 	word := text

@@ -12,7 +12,7 @@ import (
 const (
 	window  = 64 << 10 // octets a writer may be ahead of its reader before Write waits
 	segment = 1460     // with a Rate, octets that arrive together, at least
-	bursts  = 250      // and with a high one, so many times a second: what a network card does, and each costs a measurement time
+	bursts  = 500      // and with a high one, so many times a second: what a network card does, and each costs a measurement time
 )
 
 // Path is what lies between the two ends of a connection. The zero Path is perfect: no delay, no bound, no cut.
@@ -61,17 +61,18 @@ func (h How) String() string { return [...]string{"reset", "lost", "closed", "si
 // is the time package's, so that in a synctest bubble a delay costs nothing and a run repeats exactly.
 func Pipe(p Path) (dialer, listener *End) {
 	c := &pipe{path: p}
-	c.change.L = &c.mu
+	for i := range c.flows {
+		c.flows[i].come.L, c.flows[i].gone.L = &c.mu, &c.mu
+	}
 	return &End{pipe: c, side: Dialer}, &End{pipe: c, side: Listener}
 }
 
 // pipe is the state both ends share; mu guards all of it, the ends' included.
 type pipe struct {
-	path   Path
-	mu     sync.Mutex
-	change sync.Cond // something below is not as it was
-	flows  [2]flow   // by the side that writes
-	cut    bool
+	path  Path
+	mu    sync.Mutex
+	flows [2]flow // by the side that writes
+	cut   bool
 }
 
 // flow is one direction.
@@ -83,6 +84,8 @@ type flow struct {
 	free     time.Time // with a Rate: when the last octet has left
 	finished bool      // the writer has closed: io.EOF after the last part
 	refused  bool      // the reader has closed: EPIPE
+	come     sync.Cond // there is more for the reader than there was
+	gone     sync.Cond // there is more room for the writer
 }
 
 // part is octets that arrive together.
@@ -144,7 +147,8 @@ func (e *End) Read(b []byte) (int, error) {
 		case len(b) == 0:
 			return 0, nil
 		case len(f.parts) > 0 && !f.parts[0].at.After(now):
-			return f.read(b, p.path.Chunk, now), p.changed()
+			f.gone.Broadcast()
+			return f.read(b, p.path.Chunk, now), nil
 		}
 		wake := e.readBefore
 		if len(f.parts) > 0 {
@@ -154,7 +158,7 @@ func (e *End) Read(b []byte) (int, error) {
 		} else if err != nil {
 			return 0, e.failed("read", err)
 		}
-		p.wait(now, wake)
+		p.wait(&f.come, now, wake)
 	}
 }
 
@@ -210,16 +214,18 @@ func (e *End) Write(b []byte) (n int, err error) {
 		if room := window - f.held; room > 0 {
 			k := min(room, len(b)-n)
 			n += k
+			if len(f.parts) == 0 { // else who reads knows when the next is there
+				f.come.Broadcast()
+			}
 			if p.carry(e.side, b[n-k:n], now); p.cut && p.path.Cut.How != Silent {
 				return len(b), nil // the rest is in a buffer that nobody will empty
 			}
-			p.changed()
 			if n == len(b) {
 				return n, nil
 			}
 			continue
 		}
-		p.wait(now, e.writeBefore)
+		p.wait(&f.gone, now, e.writeBefore)
 	}
 }
 
@@ -350,21 +356,24 @@ func (e *End) setDeadlines(read, write *time.Time) error {
 
 // changed wakes whoever waits. It returns nil, to end a line with.
 func (p *pipe) changed() error {
-	p.change.Broadcast()
+	for i := range p.flows {
+		p.flows[i].come.Broadcast()
+		p.flows[i].gone.Broadcast()
+	}
 	return nil
 }
 
-// wait returns when something has changed or at wake, unless that is zero.
-func (p *pipe) wait(now, wake time.Time) {
+// wait returns when c says so or at wake, unless that is zero.
+func (p *pipe) wait(c *sync.Cond, now, wake time.Time) {
 	if !wake.IsZero() {
 		timer := time.AfterFunc(wake.Sub(now), func() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.changed()
+			c.Broadcast()
 		})
 		defer timer.Stop()
 	}
-	p.change.Wait()
+	c.Wait()
 }
 
 // failed is err as the net package returns it; a deadline is a net.Error with Timeout.
