@@ -34,5 +34,5 @@
 // # What bounds what
 //
 // Offers are bounded by the addresses, probes by a constant in serve.go, replies that wait by maxBatch in listen_linux.go, quarantined addresses by maxDeclines a client, packets of one
-// port by Config.PortRate, log lines by whysASecond. When no address is free a client is met with silence, and the operator hears of it once a minute.
+// port by Config.PortRate, log lines by tally.LinesASecond. When no address is free a client is met with silence, and the operator hears of it once a minute.
 package dhcp4

@@ -16,9 +16,8 @@ type Relay struct {
 	relay relay
 	log   *slog.Logger
 
-	tally  tally.Tally
-	second int64 // of the last line about a message that was not relayed
-	lines  int   // in that second
+	tally tally.Tally
+	lines tally.Lines // about messages that were not relayed
 }
 
 // NewRelay returns a relay agent.
@@ -92,10 +91,11 @@ func (r *Relay) send(w Wire, a *Arrival, b []byte, to []Destination) {
 // dropped counts a message that is not passed on and says why, unless there are too many.
 func (r *Relay) dropped(a *Arrival, why Why) {
 	r.tally.Dropped(string(why))
-	if second := time.Now().Unix(); second != r.second {
-		r.second, r.lines = second, 0
+	ok, left := r.lines.Take(time.Now())
+	if left > 0 {
+		r.log.Info("more messages not relayed", "count", left)
 	}
-	if r.lines++; r.lines <= whysASecond {
+	if ok {
 		r.log.Info("message not relayed", "why", string(why), "interface", a.Link.Name, "from", a.Source, "hardware", lease.ID(a.Packet.Hardware()).String())
 	}
 }

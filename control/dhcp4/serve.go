@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"bothy/control/lease"
+	"bothy/control/tally"
 )
 
 // Wire is where packets come from and go to. Listen opens the machine's own.
@@ -43,7 +44,6 @@ type Options struct {
 const (
 	maxProbes   = 64 // at one time; what is more is offered without
 	probeRounds = 3  // addresses found in use before a DHCPDISCOVER is left unanswered
-	whysASecond = 20 // log lines about packets that are not answered
 	alarmEvery  = time.Minute
 )
 
@@ -56,8 +56,7 @@ type Server struct {
 	mu      sync.Mutex // guards what follows
 	machine *machine
 	stats   Stats
-	second  int64 // of the last line about an unanswered packet
-	lines   int   // in that second
+	lines   tally.Lines // about packets that are not answered
 	alarm   time.Time
 }
 
@@ -330,10 +329,11 @@ func (s *Server) unanswered(a *Arrival, why Why, err error) {
 		s.alarm = now
 		s.o.Log.Warn("addresses are used up", "interface", a.Link.Name, "relay", a.Packet.GIAddr)
 	}
-	if second := now.Unix(); second != s.second {
-		s.second, s.lines = second, 0
+	ok, left := s.lines.Take(now)
+	if left > 0 {
+		s.o.Log.Info("more packets not answered", "count", left)
 	}
-	if s.lines++; s.lines > whysASecond {
+	if !ok {
 		return
 	}
 	attrs := []any{"why", string(why), "interface", a.Link.Name}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"bothy/control/lease"
+	"bothy/control/tally"
 	"bothy/lib/sim"
 )
 
@@ -350,8 +351,13 @@ func TestQuietUnderAStorm(t *testing.T) {
 		for range 1000 {
 			s.ask(client{mac: 9, giaddr: "10.0.0.1"}.packet(Discover, ""))
 		}
-		if n := strings.Count(s.log.String(), "packet not answered"); n != whysASecond {
+		if n := strings.Count(s.log.String(), "packet not answered"); n != tally.LinesASecond {
 			t.Errorf("%d lines", n)
+		}
+		time.Sleep(time.Second)
+		s.ask(client{mac: 9, giaddr: "10.0.0.1"}.packet(Discover, ""))
+		if !strings.Contains(s.log.String(), `"more packets not answered" count=980`) {
+			t.Error("those without a line are not counted")
 		}
 	})
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"bothy/control/lease"
+	"bothy/control/tally"
 )
 
 // The ports (RFC 9915 §7.2).
@@ -43,9 +44,6 @@ type Options struct {
 	Log    *slog.Logger // nil: none
 }
 
-// whysASecond bounds the log lines about messages that are not answered.
-const whysASecond = 20
-
 // Server is the DHCPv6 service. Run it once.
 type Server struct {
 	o Options
@@ -54,8 +52,7 @@ type Server struct {
 	machine *machine
 	wakes   wakes
 	stats   Stats
-	second  int64 // of the last line about an unanswered message
-	lines   int   // in that second
+	lines   tally.Lines // about messages that are not answered
 }
 
 // Stats are counters since New.
@@ -280,10 +277,11 @@ func (s *Server) deliver(w Wire, out *sending) {
 // unanswered counts a message that is not answered and says why, unless there are too many. The caller holds mu.
 func (s *Server) unanswered(a *Arrival, why Why) {
 	s.stats.Unanswered[why]++
-	if second := time.Now().Unix(); second != s.second {
-		s.second, s.lines = second, 0
+	ok, left := s.lines.Take(time.Now())
+	if left > 0 {
+		s.o.Log.Info("more messages not answered", "count", left)
 	}
-	if s.lines++; s.lines > whysASecond {
+	if !ok {
 		return
 	}
 	m := &s.machine.message
