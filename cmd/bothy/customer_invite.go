@@ -24,7 +24,7 @@ type customerInviteCmd struct {
 
 func (customerInviteCmd) Help() string {
 	return `For a site whose machine was replaced, or whose line has expired. The login that the site has stays good until the new line is used. Lines
-made before are good no more.
+made before are good no more. Where "customer add" was given a --host, give it here too.
 
 Examples:
 

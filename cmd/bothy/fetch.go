@@ -25,6 +25,7 @@ type fetchCmd struct {
 
 func (fetchCmd) Help() string {
 	return `Waits for the end of the call and shows how it goes. Where a session is open already, in which mail comes by itself, it says so.
+How the last call ended, how often it was so, and when the server makes the next one by itself: bothy status.
 
 Exit codes:
 
