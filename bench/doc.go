@@ -22,5 +22,6 @@
 //
 // # On-demand mail relay
 //
-// BenchmarkODMR… measure calls and push over links, as odmr_test.go says.
+// BenchmarkODMR… measure calls and push over links, as odmr_test.go says; BenchmarkODMRLingering `bothy serve` with 20,000 customers who stay, and
+// how they come back; BenchmarkCustomers a directory of 100,000.
 package bench
