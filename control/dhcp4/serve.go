@@ -127,7 +127,11 @@ func (s *Server) Stats() Stats {
 
 // Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is sent.
 func (s *Server) Run(ctx context.Context, w Wire) error {
-	defer s.machine.stop()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.machine.stop() // that of the last configuration
+	}()
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	err := s.receive(ctx, w)
 	s.work.Wait()
