@@ -7,13 +7,23 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 // addresses is a Host in memory.
-type addresses struct{ has []string }
+type addresses struct {
+	mu  sync.Mutex
+	has []string
+}
+
+func (a *addresses) list() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.has)
+}
 
 func (a *addresses) SetAddress(p netip.Prefix, preferred, valid time.Duration) error {
 	return a.set(p.String())
@@ -24,6 +34,8 @@ func (a *addresses) SetRoute(to netip.Prefix, via netip.Addr, metric int) error 
 }
 
 func (a *addresses) set(what string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if !slices.Contains(a.has, what) {
 		a.has = append(a.has, what)
 	}
@@ -37,6 +49,8 @@ func (a *addresses) RemoveRoute(to netip.Prefix, via netip.Addr, metric int) err
 }
 
 func (a *addresses) remove(what string) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.has = slices.DeleteFunc(a.has, func(other string) bool { return other == what })
 	return nil
 }
@@ -63,16 +77,16 @@ func TestDelegated(t *testing.T) {
 		go func() { ended <- r.Run(ctx, p) }()
 		expect := func(when string, want ...string) {
 			t.Helper()
-			synctest.Wait()
-			if got := said(&p.last); !slices.Equal(got, want) {
+			last, _ := p.told()
+			if got := said(&last); !slices.Equal(got, want) {
 				t.Errorf("%s: %q, want %q", when, got, want)
 			}
 		}
 		has := func(when string, want ...string) {
 			t.Helper()
 			synctest.Wait()
-			if !slices.Equal(kernel.has, want) {
-				t.Errorf("%s: this host has %q, want %q", when, kernel.has, want)
+			if has := kernel.list(); !slices.Equal(has, want) {
+				t.Errorf("%s: this host has %q, want %q", when, has, want)
 			}
 		}
 		time.Sleep(time.Hour)
@@ -84,18 +98,18 @@ func TestDelegated(t *testing.T) {
 		expect("at once", "2001:db8:100:1::/64 30m0s 1h30m0s")
 		has("at once", "2001:db8:100:1::1/64", "to 2001:db8:100:1::/64")
 		r.Delegate(first)
-		before := len(p.sent)
+		_, before := p.told()
 		time.Sleep(time.Second)
-		if len(p.sent) != before {
+		if _, sent := p.told(); len(sent) != len(before) {
 			t.Error("told again though nothing is new")
 		}
 		for range 120 { // at whatever moment
 			time.Sleep(30 * time.Second)
-			synctest.Wait()
-			sent := p.start.Add(p.sent[len(p.sent)-1])
-			for _, q := range p.last.Prefixes {
+			last, times := p.told()
+			sent := p.start.Add(times[len(times)-1])
+			for _, q := range last.Prefixes {
 				if q.Valid > until.Sub(sent) || q.Preferred > max(until.Add(-time.Hour).Sub(sent), 0) {
-					t.Fatalf("%v after %v", said(&p.last), time.Since(p.start))
+					t.Fatalf("%v after %v", said(&last), time.Since(p.start))
 				}
 			}
 		}
@@ -106,8 +120,9 @@ func TestDelegated(t *testing.T) {
 		expect("renumbered", "2001:db8:100:1::/64 0s 0s", "2001:db8:200:1::/64 1h0m0s 1h0m0s")
 		has("renumbered", "2001:db8:200:1::1/64", "to 2001:db8:200:1::/64")
 		time.Sleep(10 * time.Second)
-		if n := len(p.sent); p.sent[n-1]-p.sent[n-2] < minDelayBetween {
-			t.Errorf("two within %v", p.sent[n-1]-p.sent[n-2])
+		_, sent := p.told()
+		if n := len(sent); sent[n-1]-sent[n-2] < minDelayBetween {
+			t.Errorf("two within %v", sent[n-1]-sent[n-2])
 		}
 		r.Delegate(nil)
 		time.Sleep(minDelayBetween)

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -141,6 +142,7 @@ func TestConfig(t *testing.T) {
 
 // pipe is a link in memory.
 type pipe struct {
+	mu         sync.Mutex // guards sent and last
 	start      time.Time
 	in         chan arrived
 	sent       []time.Duration
@@ -157,7 +159,17 @@ func (p *pipe) Receive(b []byte) (int, netip.Addr, int, error) {
 	return copy(b, m.b), m.from, m.hops, nil
 }
 
+// told is what was sent, and when.
+func (p *pipe) told() (last Advertisement, sent []time.Duration) {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.last, slices.Clone(p.sent)
+}
+
 func (p *pipe) Send(b []byte) (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.sent = append(p.sent, time.Since(p.start))
 	if p.last, err = Parse(b, host, hopLimit); err != nil {
 		p.t.Error(err)
