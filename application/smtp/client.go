@@ -31,6 +31,7 @@ type Client struct {
 	domains  map[string]bool   // of recipients of the session, where the peer limits them
 	authed   bool
 	pace     pace
+	parts    string // from KeywordOffset, not gone on with yet
 	refused  bool  // the last envelope had no recipient that was accepted
 	open     bool  // a transaction may be open at the peer: RSET before the next
 	err      error // what ended the connection
@@ -108,7 +109,7 @@ func (c *Client) hello(ctx context.Context) error {
 		return r
 	}
 	c.keywords = parseKeywords(r.Text)
-	c.bounds = parseLimits(c.keywords["LIMITS"])
+	c.bounds, c.parts = parseLimits(c.keywords["LIMITS"]), c.keywords[KeywordOffset]
 	return nil
 }
 

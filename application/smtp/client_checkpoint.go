@@ -22,9 +22,9 @@ const KeywordOffset = "XOFFSET"
 
 // locate finds out where the text begins without asking the peer; false: it must be asked. An offset holds once.
 func (t *transfer) locate() bool {
-	listed, ok := t.c.Has(KeywordOffset)
-	if offset, rest, found := cutPart(listed, t.transid); found && offset <= t.size {
-		t.c.keywords[KeywordOffset] = rest
+	ok := t.c.has(KeywordOffset)
+	if offset, rest, found := cutPart(t.c.parts, t.transid); ok && found && offset <= t.size {
+		t.c.parts = rest
 		t.named, t.offset = true, offset
 		return true
 	}
