@@ -32,9 +32,9 @@ type Client struct {
 	authed   bool
 	pace     pace
 	parts    string // from KeywordOffset, not gone on with yet
-	refused  bool  // the last envelope had no recipient that was accepted
-	open     bool  // a transaction may be open at the peer: RSET before the next
-	err      error // what ended the connection
+	refused  bool   // the last envelope had no recipient that was accepted
+	open     bool   // a transaction may be open at the peer: RSET before the next
+	err      error  // what ended the connection
 }
 
 // Timeouts are the client's waits (RFC 5321 §4.5.3.2); zero means the RFC's minimum. Command is for all commands that
