@@ -172,7 +172,7 @@ func (u *uplink6) decline() {
 func TestReconfigured6(t *testing.T) {
 	t.Parallel()
 	l := newLab6(t)
-	settings := strings.Replace(serving6, `preferred = "10s"`+"\n"+`valid = "5m"`, "reconfigure = true", 1)
+	settings := strings.Replace(serving6, `preferred = "20s"`+"\n"+`valid = "5m"`, "reconfigure = true", 1)
 	server := l.site("site", l.srv, settings)
 	u := l.uplink6(false)
 	u.settings += "reconfigure = true\n"

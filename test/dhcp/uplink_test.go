@@ -63,9 +63,15 @@ func (u *uplink) link(up bool, why string) {
 func (u *uplink) discovers(service string, want ...string) {
 	u.t.Helper()
 	peer.Eventually(u.t, within, "servers of "+service, func() bool {
-		var found map[string][]string
+		var found map[string][]struct {
+			Address string `json:"address"`
+		}
 		u.ours.tells(&found, "mail", "discover")
-		return slices.Equal(found[service], want)
+		var addresses []string
+		for _, s := range found[service] {
+			addresses = append(addresses, s.Address)
+		}
+		return slices.Equal(addresses, want)
 	})
 }
 
