@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"bothy/application/message"
+	"bothy/application/sasl"
 	"bothy/application/smtp"
 )
 
@@ -224,7 +226,8 @@ func TestLearned(t *testing.T) {
 		}
 		answer(a, gone)
 		judge("refused", aunt, a, replyPerhaps)
-		judge("again", aunt, "A@clinic.example", replyPerhaps)
+		judge("again", aunt, a, replyPerhaps)
+		judge("perhaps somebody else there", aunt, "A@clinic.example", nil)
 		judge("another recipient", aunt, b, nil)
 		time.Sleep(time.Minute)
 		answer(a, gone) // a message that was under way
@@ -255,4 +258,72 @@ func TestLearned(t *testing.T) {
 			t.Error("the domain has moved, and what its first account said stays")
 		}
 	})
+}
+
+// caseful is a site that tells no list, tells letters by case, and refuses a text for all where it does not know one of them.
+type caseful struct {
+	*exchange
+	late bool // it looks at nobody before it has the text
+}
+
+func (caseful) Mail(context.Context, *smtp.Session, *message.Envelope) error { return nil }
+
+func (c caseful) Rcpt(_ context.Context, _ *smtp.Session, _ *message.Envelope, to *message.Recipient) error {
+	if c.late {
+		return nil
+	}
+	return c.judge(to)
+}
+
+func (c caseful) judge(to *message.Recipient) error {
+	if !mine[to.Address.String()] {
+		return smtp.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "who?"}
+	}
+	return nil
+}
+
+func (c caseful) Accept(ctx context.Context, env *message.Envelope, body io.Reader) error {
+	for i := range env.Recipients {
+		if err := c.judge(&env.Recipients[i]); err != nil {
+			return err
+		}
+	}
+	return c.exchange.Accept(ctx, env, body)
+}
+
+// TestLearnedNobodyElse: whom such a site refuses is a stranger; nobody else is made one, whatever somebody sends.
+func TestLearnedNobodyElse(t *testing.T) {
+	for _, late := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			x := emptyExchange(t)
+			x.provider.Known = new(Known)
+			x.later("mail", "gone@clinic.example", "A@clinic.example", "a@clinic.example")
+			nc, err := x.dial(t.Context(), "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			client := smtp.NewClient(smtp.NewConn(nc), "clinic.example", smtp.Timeouts{})
+			if err := client.Greet(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := client.Auth(t.Context(), sasl.CRAM("foobar.net", "x")); err != nil {
+				t.Fatal(err)
+			}
+			if r, err := client.Do(t.Context(), "ATRN clinic.example", time.Minute); err != nil || r.Code != 250 {
+				t.Fatal(r, err)
+			}
+			site := caseful{x, late}
+			server := &smtp.Server{Hostname: "clinic.example", Policy: site, Accept: site}
+			if err := server.Serve(t.Context(), client.Conn); err != nil {
+				t.Error(err)
+			}
+			x.serving.Wait()
+			for to, refused := range map[string]bool{"a": false, "A": !late, "gone": !late, "Gone": false, "b": false} {
+				err := x.provider.Known.judge(t.Context(), "foobar.net", message.Address{}, address(t, to+"@clinic.example"))
+				if refused != (err != nil) {
+					t.Errorf("late %v, %s: %v", late, to, err)
+				}
+			}
+		})
+	}
 }

@@ -20,13 +20,13 @@ type Known struct {
 type known struct {
 	account   string
 	tag       string
-	listing   listing              // nil: the site tells none
-	confirmed time.Time            // when the site last said that it holds
-	refused   map[uint64]time.Time // of a site that tells none: whom it refused for good, and when
-	knocks    map[uint64]time.Time // strangers, by sender and recipient: when they first came since they were last refused for good
-	session   *session             // that lingers, which can be asked; nil: none
-	asked     time.Time            // when it last was
-	news      chan struct{}        // closed when the site has said something
+	listing   listing                       // nil: the site tells none
+	confirmed time.Time                     // when the site last said that it holds
+	refused   map[message.Address]time.Time // of a site that tells none: whom it refused for good, to the letter, and when
+	knocks    map[uint64]time.Time          // strangers, by sender and recipient: when they first came since they were last refused for good
+	session   *session                      // that lingers, which can be asked; nil: none
+	asked     time.Time                     // when it last was
+	news      chan struct{}                 // closed when the site has said something
 }
 
 const (
@@ -113,24 +113,25 @@ func (k *known) stranger(to message.Address, now time.Time) (said time.Time, ok 
 	case k.listing != nil:
 		return k.confirmed, now.Sub(k.confirmed) <= listLife && !k.listing.has(to)
 	}
-	said, ok = k.refused[hashRecipient(to.Local, to.Domain)]
+	said, ok = k.refused[to] // a site that is not ours may tell letters by case (RFC 5321 §2.4)
 	return said, ok && now.Sub(said) <= refusalLife
 }
 
-// answered notes what an account's site said to a recipient, if it is a site that tells no list.
+// answered notes what an account's site said to RCPT, if it is a site that tells no list. What it says to a text counts for nothing: it may
+// refuse that for all because it does not know one of them.
 func (n *Known) answered(account string, to message.Address, reply smtp.Reply, now time.Time) {
 	if n == nil {
 		return
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h, k := hashRecipient(to.Local, to.Domain), n.lists[to.Domain]
+	k := n.lists[to.Domain]
 	unknown := reply.Permanent() && reply.Enhanced == [3]int{5, 1, 1} // RFC 3463 §3.2: bad destination mailbox address
 	switch {
 	case k != nil && k.account == account && k.listing != nil:
 		return
 	case reply.Positive() && k != nil:
-		delete(k.refused, h)
+		delete(k.refused, to)
 		return
 	case !unknown:
 		return
@@ -140,7 +141,7 @@ func (n *Known) answered(account string, to message.Address, reply smtp.Reply, n
 	if len(k.refused) >= maxRefused {
 		clear(k.refused)
 	}
-	k.refused[h] = now
+	k.refused[to] = now
 }
 
 // begin starts to know something of a domain. The caller holds mu.
@@ -149,7 +150,7 @@ func (n *Known) begin(account, domain string) *known {
 		n.lists = map[string]*known{}
 	}
 	n.drop(domain)
-	k := &known{account: account, knocks: map[uint64]time.Time{}, refused: map[uint64]time.Time{}, news: make(chan struct{})}
+	k := &known{account: account, knocks: map[uint64]time.Time{}, refused: map[message.Address]time.Time{}, news: make(chan struct{})}
 	n.lists[domain] = k
 	return k
 }

@@ -147,10 +147,18 @@ func (b *batch) outgoing(m *leased) (out smtp.Outgoing, ok bool) {
 	}
 	source := &source{r: plan.Reader(body)}
 	env.Body = plan.Body
-	return smtp.Outgoing{Envelope: env, Body: source, Size: plan.Size, TransID: s.transaction(env), Tried: m.tries() > 0, Done: func(replies []smtp.Reply) {
-		body.Close()
-		b.done(m, source, replies)
-	}}, true
+	return smtp.Outgoing{
+		Envelope: env, Body: source, Size: plan.Size, TransID: s.transaction(env), Tried: m.tries() > 0,
+		Asked: func(i int, r smtp.Reply) {
+			if a, ok := env.Recipients[i].Address.ASCII(); ok {
+				s.provider.Known.answered(s.account, a, r, time.Now())
+			}
+		},
+		Done: func(replies []smtp.Reply) {
+			body.Close()
+			b.done(m, source, replies)
+		},
+	}, true
 }
 
 // transaction names the transaction of a message for a site of ours: the same whenever it is sent, so that it goes on where the link broke, and
@@ -343,9 +351,6 @@ func (s *session) tell(lease *queue.Lease, verdicts []queue.Verdict) {
 			continue
 		}
 		to := lease.Envelope.Recipients[i].Address
-		if a, ok := to.ASCII(); ok {
-			s.provider.Known.answered(s.account, a, v.Reply, time.Now())
-		}
 		s.log.Info("recipient settled", "id", lease.Envelope.ID, "account", s.account, "recipient", to, "what", what, "reply", v.Reply.Error())
 		s.provider.observe(Event{What: what, Account: s.account, ID: lease.Envelope.ID, Recipient: to, Reply: v.Reply})
 	}

@@ -22,6 +22,7 @@ type Outgoing struct {
 	Body     io.Reader // read by another goroutine than the caller's, until Done
 	Size     int64
 	Done     func(replies []Reply) // told once, on the caller's goroutine, in the order of the messages
+	Asked    func(i int, r Reply)  // told before, in the same way, what the peer said to RCPT of the recipient at i; nil: nobody is
 
 	// TransID names the transaction for a peer that offers CHECKPOINT, see TransID: it goes on where a connection broke, and does not take a
 	// message twice whose reply was lost (RFC 1845). The same name means the same text, to the octet. A recipient who gets NotOfTransaction

@@ -55,7 +55,7 @@ func newTransfer(c *Client, m Outgoing) *transfer {
 	}
 	t.aborted.Store(-1)
 	t.chunks.Store(unknownChunks)
-	t.tried = m.Tried
+	t.tried, t.rcptDone = m.Tried, m.Asked
 	return t
 }
 
@@ -71,6 +71,7 @@ type transfer struct {
 	dsn                  bool
 	eager                bool  // the text is in the flight of the envelope
 	asked                []int // the recipients that the peer is asked about
+	rcptDone             func(i int, r Reply)
 
 	ahead    int64         // octets of a long text that are in the flight of the envelope; 0: it waits for the replies
 	answered chan struct{} // closed when they came, for what is sent ahead

@@ -315,6 +315,9 @@ func (t *transfer) lockstep(ctx context.Context) error {
 
 // note takes the reply to one step.
 func (t *transfer) note(s step, rcpt int, r Reply) error {
+	if s == stepRcpt && t.mailed && t.rcptDone != nil {
+		t.rcptDone(rcpt, r)
+	}
 	switch {
 	case s == stepText:
 		return nil // run looks at it
