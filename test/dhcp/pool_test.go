@@ -21,8 +21,10 @@ import (
 
 // crowd has perfdhcp ask for addresses, which it writes down, for n new clients whose hardware addresses begin with prefix.
 func (l *lab) crowd(ns, prefix string, n, rate int, more ...string) string {
-	args := slices.Concat([]string{"netns", "exec", ns, "perfdhcp", "-u", "-x", "l", "-g", "single", "-r", strconv.Itoa(rate), "-R", "1000000", "-n", strconv.Itoa(n), "-W", "1000000",
-		"-b", "mac=" + prefix + ":00:00:00"}, more)
+	args := slices.Concat([]string{
+		"netns", "exec", ns, "perfdhcp", "-u", "-x", "l", "-g", "single", "-r", strconv.Itoa(rate), "-R", "1000000", "-n", strconv.Itoa(n), "-W", "1000000",
+		"-b", "mac=" + prefix + ":00:00:00",
+	}, more)
 	out, _ := exec.Command("ip", args...).CombinedOutput() // not all is answered, and that is no success to it
 	return string(out)
 }
