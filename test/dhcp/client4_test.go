@@ -79,8 +79,8 @@ func TestSquatter(t *testing.T) {
 	squatter := l.plug("q", l.srv)
 	run(t, "ip", "-n", squatter, "addr", "add", "192.0.2.100/24", "dev", "eth0")
 	told := l.udhcpc(l.plug("c", l.srv), "udhcpc")
-	server.said(`"address is in use by somebody without a lease" address=192.0.2.100`, 1)
-	server.said(`"lease bound" address=192.0.2.101`, 1)
+	server.said(`"address is in use by somebody without a lease" service=dhcp4 address=192.0.2.100`, 1)
+	server.said(`"lease bound" service=dhcp4 address=192.0.2.101`, 1)
 	l.sees(told, "ip=192.0.2.101\n")
 }
 
