@@ -48,7 +48,7 @@ type Offer struct {
 // idle session has 4 KiB and not 8.
 func (s *Session) keywords() string {
 	srv := s.server
-	b := append([]byte(nil), srv.Hostname...)
+	b := append(make([]byte, 0, usualOffer+len(srv.Hostname)), srv.Hostname...)
 	if srv.Protocol != Held {
 		b = append(b, "\nPIPELINING\n8BITMIME\nSMTPUTF8\nCHUNKING\nSIZE "...)
 		b = strconv.AppendInt(b, s.limits.MessageSize, 10)
@@ -79,6 +79,9 @@ func (s *Session) keywords() string {
 	}
 	return string(b)
 }
+
+// usualOffer is about how many octets the reply to EHLO has behind the name.
+const usualOffer = 320
 
 // appendOffer appends the lines of what the Offer promises.
 func (s *Session) appendOffer(b []byte) []byte {
