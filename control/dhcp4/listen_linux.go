@@ -22,6 +22,7 @@ const (
 	linksLast     = 2 * time.Second
 	pktinfoSize   = 12  // struct in_pktinfo
 	maxBatch      = 128 // packets that are read at once
+	maxFailed     = 100 // reads in a row that fail before it is no passing error
 )
 
 // sockets are port 67 and a way past ARP.
@@ -91,14 +92,16 @@ func (s *sockets) Close() error {
 
 // Receive reads the packets of interfaces that are served.
 func (s *sockets) Receive() ([]Received, error) {
-	for {
+	for failed := 0; ; {
 		n, err := s.batches.ReadBatch(s.messages, 0)
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || err != nil && failed == maxFailed {
 			return nil, err
 		}
 		if err != nil {
-			continue // an ICMP error about what was sent before
+			failed++ // an ICMP error about what was sent before
+			continue
 		}
+		failed = 0
 		if s.sort(s.messages[:n]); len(s.received) > 0 {
 			return s.received, nil
 		}

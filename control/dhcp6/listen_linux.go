@@ -26,6 +26,7 @@ const (
 	receiveBuffer = 4 << 20 // octets the kernel keeps while we are busy; it may allow less
 	linksLast     = 2 * time.Second
 	maxBatch      = 128 // datagrams that are read at once
+	maxFailed     = 100 // reads in a row that fail before it is no passing error
 )
 
 // sockets are port 547.
@@ -83,14 +84,16 @@ func (s *sockets) Close() error { return s.conn.Close() }
 
 // Receive reads the datagrams of interfaces that are served.
 func (s *sockets) Receive() ([]Arrival, error) {
-	for {
+	for failed := 0; ; {
 		n, err := s.conn.ReadBatch(s.messages, 0)
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || err != nil && failed == maxFailed {
 			return nil, err
 		}
 		if err != nil {
-			continue // an ICMP error about what was sent before
+			failed++ // an ICMP error about what was sent before
+			continue
 		}
+		failed = 0
 		s.arrived = s.arrived[:0]
 		for i := range s.messages[:n] {
 			m := &s.messages[i]
