@@ -125,7 +125,7 @@ func (s *Server) Stats() Stats {
 	return st
 }
 
-// Run serves what comes from the wire until ctx ends, and closes the wire. What was decided by then is sent.
+// Run serves what comes from the wire until ctx ends, and closes the wire: a reply that waits for the disk just then is lost as on any wire, and its client asks again.
 func (s *Server) Run(ctx context.Context, w Wire) error {
 	defer func() {
 		s.mu.Lock()
