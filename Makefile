@@ -10,7 +10,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: run build test test-dhcp differential peers generate style lint bench bench-go bench-dhcp fuzz soak clean
+.PHONY: run build test test-all test-dhcp differential peers generate style lint bench bench-go bench-dhcp fuzz soak clean
 
 run: build
 	$(BIN) try
@@ -18,9 +18,12 @@ run: build
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/bothy
 
+# The tests of DHCP wait for timers of leases, so they run beside all the others.
 test: peers style
+	$(MAKE) --no-print-directory -k -j2 test-all test-dhcp
+
+test-all:
 	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -race -timeout 14m ./...
-	$(MAKE) --no-print-directory test-dhcp
 
 # The programs the tests talk to. Without root it only says what is missing.
 peers:
