@@ -17,6 +17,9 @@ import (
 func same(a, b *snapshot) bool {
 	x, y := *a, *b
 	x.callers, y.callers, x.contact, y.contact, x.host, y.host = nil, nil, 0, 0, "", ""
+	if len(x.order) == 0 && len(y.order) == 0 { // one may be nil
+		x.order, y.order = nil, nil
+	}
 	return reflect.DeepEqual(&x, &y)
 }
 
@@ -91,6 +94,42 @@ func TestFollow(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFollowMovedDomain: a domain goes from one customer to another between two looks.
+func TestFollowMovedDomain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "directory.db")
+	ours, others := open(t, file), open(t, file)
+	for _, name := range []string{"old", "new"} {
+		if err := others.AddAccount(t.Context(), Account{Name: name}, "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	from, to := "old", "new"
+	for range 2 { // whichever of them is read first
+		if err := others.AddCustomer(t.Context(), Customer{Account: from, Domains: []string{"clinic.example"}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := ours.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := others.SetDisabled(t.Context(), to, false); err != nil { // so that it is read first
+			t.Fatal(err)
+		}
+		if err := others.RemoveCustomer(t.Context(), from); err != nil {
+			t.Fatal(err)
+		}
+		if err := others.AddCustomer(t.Context(), Customer{Account: to, Domains: []string{"clinic.example"}}); err != nil {
+			t.Fatal(err)
+		}
+		if got, whole, err := refreshed(t.Context(), ours); err != nil || !same(whole, got) {
+			t.Errorf("%s to %s: held %v, read whole %v, %v", from, to, got.held, whole.held, err)
+		}
+		if err := others.RemoveCustomer(t.Context(), to); err != nil {
+			t.Fatal(err)
+		}
+		from, to = to, from
+	}
 }
 
 // TestFarBehind: who has missed more changes than are kept reads everything.

@@ -99,17 +99,16 @@ func (s *snapshot) forget(name string) {
 
 // refinish sets what follows from all accounts, where some of them were forgotten and added since before.
 func (s *snapshot) refinish(before *snapshot) {
-	if maps.Equal(before.addresses, s.addresses) {
-		return
+	if !maps.Equal(before.addresses, s.addresses) {
+		s.local = maps.Clone(s.added)
+		for a := range s.addresses {
+			s.local[a.Domain] = true
+		}
+		for a := range s.aliases {
+			s.local[a.Domain] = true
+		}
 	}
-	s.local = maps.Clone(s.added)
-	for a := range s.addresses {
-		s.local[a.Domain] = true
-	}
-	for a := range s.aliases {
-		s.local[a.Domain] = true
-	}
-	if len(s.added) == 0 {
+	if len(s.added) == 0 { // even with the same addresses: who is the oldest may have changed
 		s.chief = ""
 	}
 	s.finish()

@@ -248,8 +248,10 @@ func follow(ctx context.Context, conn *sql.Conn, before *snapshot) (*snapshot, e
 	}
 	s := before.clone()
 	s.seq = seq
-	for _, name := range names {
+	for _, name := range names { // all of them first: a domain may have gone from one to another
 		s.forget(name)
+	}
+	for _, name := range names {
 		for _, table := range tables {
 			if table.key == "" {
 				continue
