@@ -95,7 +95,7 @@ type Client struct {
 	xid     uint32
 	began   time.Time // of the acquisition, for secs
 	secs    uint16    // of the last DHCPDISCOVER, for the DHCPREQUESTs that follow it: RFC 2131 §3.1 (3)
-	asked   time.Time // when the last DHCPREQUEST was sent: leases count from there
+	asked   time.Time // when the first DHCPREQUEST with xid was sent: leases count from there
 	due     time.Time
 	tries   int
 	refused int   // DHCPNAKs since it was bound
@@ -302,7 +302,7 @@ func (c *Client) message(now time.Time) *Sent {
 		out.From = p.CIAddr
 		p.Flags = 0
 	}
-	if kind == Request {
+	if kind == Request && c.tries == 1 { // a DHCPACK does not tell which of those with its xid it answers
 		c.asked = now
 	}
 	c.wishes(p)
@@ -466,7 +466,7 @@ func (c *Client) acknowledged(now time.Time, p *Packet, server netip.Addr) {
 	c.state = Checking
 }
 
-// read is what a DHCPACK gives. Times count from when the DHCPREQUEST was sent (RFC 2131 §4.4.1).
+// read is what a DHCPACK gives. Times count from when the DHCPREQUEST was sent (RFC 2131 §4.4.1), of several with the same xid the first.
 func (c *Client) read(p *Packet) Binding {
 	bits := 32
 	if mask, ok := p.Get(SubnetMask); ok && len(mask) == 4 {
