@@ -64,6 +64,7 @@ type Options struct {
 
 const (
 	busyTimeout  = 5 * time.Second        // another process's change is waited for so long
+	busyPause    = 20 * time.Millisecond  // between tries of a start that was refused
 	pollInterval = 100 * time.Millisecond // between looks for changes by others
 	contactDelay = time.Second            // between writings of contacts: each costs a sync of the disk
 	ballastSize  = 1 << 20                // octets: a start and some changes
@@ -110,7 +111,23 @@ func (o Options) Open(ctx context.Context, file string) (*Directory, error) {
 	return d, nil
 }
 
-func (d *Directory) connect(ctx context.Context) (err error) {
+// connect opens the database. Where two make a file at once, SQLite refuses one of them without a wait (it could be a deadlock), whatever
+// busy_timeout says: that one comes again, for as long.
+func (d *Directory) connect(ctx context.Context) error {
+	for until := time.Now().Add(busyTimeout); ; {
+		err := d.connectOnce(ctx)
+		if !isBusy(err) || time.Now().After(until) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(busyPause):
+		}
+	}
+}
+
+func (d *Directory) connectOnce(ctx context.Context) (err error) {
 	if d.db, err = sql.Open("sqlite", source(d.file)); err != nil {
 		return err
 	}
@@ -121,11 +138,18 @@ func (d *Directory) connect(ctx context.Context) (err error) {
 	return err
 }
 
-// Result codes of SQLite for want of room (sqlite.org/rescode.html).
+// Result codes of SQLite (sqlite.org/rescode.html).
 const (
+	sqliteBusy    = 5
 	sqliteFull    = 13
-	sqliteShmSize = 10 | 19<<8 // the index of its journal does not grow
+	sqliteShmSize = 10 | 19<<8 // no room: the index of its journal does not grow
 )
+
+// isBusy reports whether err is that another connection has the database.
+func isBusy(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqliteBusy
+}
 
 // isFull reports whether err is for want of room on the disk.
 func isFull(err error) bool {

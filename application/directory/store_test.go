@@ -450,3 +450,24 @@ func TestDomainsAreAnnounced(t *testing.T) {
 		}
 	}
 }
+
+// A server and the commands of its operator may all start on a folder that is new: whoever comes while another makes the file waits for it.
+func TestOpenAtOnce(t *testing.T) {
+	for range 10 {
+		file := filepath.Join(t.TempDir(), "directory.db")
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				d, err := Open(t.Context(), file)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := d.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+	}
+}
