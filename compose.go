@@ -75,7 +75,9 @@ func (s *Site) composeServers(next *composition) {
 		Sessions: &s.sessions, Known: &s.known, Config: cfg.ODMR, Refused: s.refused("odmr"), Observe: s.observeProvider, Log: log.With("service", "odmr"), Now: s.env.Now,
 	}
 	if cfg.ODMR.TakeMail {
-		next.provider.Intake = submit
+		intake := *submit
+		intake.Policy = join.Policy(submit.Policy)
+		next.provider.Intake = &intake
 	}
 	add("odmr", smtpBusy, true, next.provider.Serve)
 	next.services["odmr"].tls.NextProtos = odmr.Protocols()

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"bothy/application/join"
 	"bothy/test/peer"
 )
 
@@ -305,4 +307,31 @@ func TestCustomerDNS(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestInvitationSendsNothing: who has an invitation, which may be used up, writes to nobody with it, whatever customers and other accounts may.
+func TestInvitationSendsNothing(t *testing.T) {
+	p := startProvider(t, "take_mail = true\n")
+	config, err := os.ReadFile(p.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	anybody := strings.Replace(string(config), "[submission]\n", "[submission]\nany_sender = true\n", 1)
+	if err := os.WriteFile(p.file, []byte(anybody), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.restart(t)
+	peer.WaitPort(t, p.calls)
+	token, err := join.Parse(p.invite(t, "clinic.example")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bothy(t, "customer", "invite", "--config", p.file, "--revoke", "clinic.example")
+	s := p.handheld(t)
+	s.hello(t)
+	s.say(t, "235", "AUTH PLAIN %s", base64.StdEncoding.EncodeToString([]byte("\x00join:"+token.ID+"\x00"+token.Secret)))
+	for _, from := range []string{"<>", "<postmaster@localhost>", "<nurse@clinic.example>"} {
+		s.say(t, "530", "MAIL FROM:%s", from)
+	}
+	s.say(t, "503", "RCPT TO:<postmaster>")
 }

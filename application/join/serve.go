@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"bothy/application/directory"
+	"bothy/application/message"
 	"bothy/application/sasl"
 	"bothy/application/smtp"
 )
@@ -40,6 +41,20 @@ func (a accounts) Verifier(ctx context.Context, username string) (sasl.Verifier,
 	}
 	v.Account = username
 	return v, nil
+}
+
+// Policy refuses mail of who has logged in with an invitation, which is to join with and for nothing else; it may be used up, revoked or
+// expired, and no account answers for what is sent. All others are next's.
+func Policy(next smtp.Policy) smtp.Policy { return policy{next} }
+
+type policy struct{ smtp.Policy }
+
+// Mail implements smtp.Policy.
+func (p policy) Mail(ctx context.Context, s *smtp.Session, env *message.Envelope) error {
+	if strings.HasPrefix(s.Identity, login) {
+		return replyStranger
+	}
+	return p.Policy.Mail(ctx, s, env)
 }
 
 // Desk redeems invitations.
