@@ -4,6 +4,8 @@ SHELL := /bin/bash
 GO ?= go
 BIN := bin/bothy
 export PATH := $(PATH):/usr/sbin:/sbin
+# A program with the race detector waits a second at its end, if it is not told otherwise.
+export GORACE := atexit_sleep_ms=20 $(GORACE)
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFUMPT := mvdan.cc/gofumpt@v0.12.0

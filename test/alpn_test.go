@@ -10,6 +10,7 @@ import (
 
 // TestALPN: on the port where calls begin with TLS, who names no protocol is served, and who names none of ours is refused (RFC 7301 §3.2).
 func TestALPN(t *testing.T) {
+	t.Parallel()
 	p := startProvider(t, "")
 	for _, c := range []struct {
 		names  []string

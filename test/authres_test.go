@@ -87,6 +87,7 @@ func signed(t *testing.T, k *authres.Key, header string) string {
 
 // TestVerdicts: what the provider finds out about a message is in its header at the site, and nothing that only claims to be (RFC 8601 §5).
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	key, err := authres.NewKey("elsewhere.example", "s1", "ed25519")
 	if err != nil {
 		t.Fatal(err)
@@ -118,6 +119,7 @@ func TestVerdicts(t *testing.T) {
 // TestBackscatter: mail that cannot be delivered after it was accepted goes back to a sender who is vouched for; of a forged one the
 // postmaster is told. Provider and site remember which is which over a kill.
 func TestBackscatter(t *testing.T) {
+	t.Parallel()
 	r := startRemoteWith(t, checking(t), "[mailbox]\nquota = \"4KB\"\n") // room for one message: the others stay in the queue
 	r.site.add(t, "nurse@clinic.example")
 	r.site.add(t, "doctor@clinic.example")

@@ -104,11 +104,14 @@ func (x *badDisk) kept(t *testing.T) {
 // TestPowerCut cuts the power of a machine under load, again and again: from one moment on nothing reaches the disk any more, and what
 // only memory had is gone, be it of the spool, of the mailboxes, of the directory or of the file system itself.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	x := newBadDisk(t, 256)
 	rounds := often(3)
 	for range rounds {
+		before := len(x.mail.promised())
 		x.load(t)
-		time.Sleep(time.Duration(100+rand.IntN(900)) * time.Millisecond)
+		peer.Eventually(t, waitDelivery, "mail to be accepted", func() bool { return len(x.mail.promised()) > before })
+		time.Sleep(time.Duration(rand.IntN(900)) * time.Millisecond)
 		x.disk.fail(t)
 		x.rest()
 		x.replug(t)
@@ -124,12 +127,13 @@ func TestPowerCut(t *testing.T) {
 // accepted any more, and the process ends: only one that reads the disk anew knows what it holds. On a disk that is still bad a new one
 // accepts nothing either.
 func TestFailingSync(t *testing.T) {
+	t.Parallel()
 	x := newBadDisk(t, 256)
 	rounds := often(1)
 	for range rounds {
 		before := len(x.mail.promised())
 		x.load(t)
-		peer.Eventually(t, 20*time.Second, "mail to be accepted", func() bool { return len(x.mail.promised()) > before+20 })
+		peer.Eventually(t, waitDelivery, "mail to be accepted", func() bool { return len(x.mail.promised()) > before+20 })
 		x.disk.fail(t)
 		select {
 		case <-x.ended:
@@ -139,6 +143,7 @@ func TestFailingSync(t *testing.T) {
 		if code := x.ProcessState.ExitCode(); code != 1 || !strings.Contains(x.log.String(), "the disk failed") {
 			t.Errorf("exit %d", code)
 		}
+		time.Sleep(time.Second) // replies under way
 		failed := len(x.mail.promised())
 		x.try(t)
 		time.Sleep(2 * time.Second)
@@ -158,22 +163,23 @@ func TestFailingSync(t *testing.T) {
 // TestStalledDisk freezes the file system for a while, as a disk that retries or a snapshot does: nobody gets a 250 meanwhile, nobody is
 // refused, and then everything goes on.
 func TestStalledDisk(t *testing.T) {
+	t.Parallel()
 	x := newBadDisk(t, 256)
 	rounds := often(1)
 	for range rounds {
 		before := len(x.mail.promised())
 		x.load(t)
-		peer.Eventually(t, 20*time.Second, "mail to be accepted", func() bool { return len(x.mail.promised()) > before+20 })
+		peer.Eventually(t, waitDelivery, "mail to be accepted", func() bool { return len(x.mail.promised()) > before+20 })
 		x.disk.run(t, "fsfreeze", "--freeze", x.disk.dir)
 		t.Cleanup(func() { x.disk.thaw() })
-		time.Sleep(200 * time.Millisecond) // replies under way
+		time.Sleep(time.Second) // replies under way
 		frozen := len(x.mail.promised())
 		time.Sleep(time.Second)
 		if n := len(x.mail.promised()); n != frozen {
 			t.Errorf("%d messages accepted while nothing could be written", n-frozen)
 		}
 		x.disk.thaw()
-		peer.Eventually(t, 20*time.Second, "mail to be accepted again", func() bool { return len(x.mail.promised()) > frozen+20 })
+		peer.Eventually(t, waitDelivery, "mail to be accepted again", func() bool { return len(x.mail.promised()) > frozen+20 })
 		x.rest()
 	}
 	x.kept(t)
@@ -183,6 +189,7 @@ func TestStalledDisk(t *testing.T) {
 // TestFullDiskInBody: the room runs out in the middle of a message. It gets 452 once all of it was read, leaves nothing behind, and finds
 // its place when there is some.
 func TestFullDiskInBody(t *testing.T) {
+	t.Parallel()
 	x := newBadDisk(t, 96)
 	filler := filepath.Join(x.disk.dir, "filler")
 	for _, verb := range []string{"DATA", "BDAT"} {
@@ -213,7 +220,7 @@ func TestFullDiskInBody(t *testing.T) {
 			}
 			os.Remove(filler)
 			c.say(t, "250", "NOOP")
-			peer.Eventually(t, 10*time.Second, "no body to be left", func() bool {
+			peer.Eventually(t, waitDelivery, "no body to be left", func() bool {
 				names, err := os.ReadDir(filepath.Join(x.data, "spool", "bodies"))
 				return err == nil && len(names) == 0
 			})

@@ -57,6 +57,7 @@ func (s *session) command(t *testing.T, want string) string {
 // TestBothWays: with odmr.take_mail one connection carries a customer's mail out, under the rules and with the extensions of the submission
 // port, and then its mail in; without it MAIL is 502 (RFC 2645 §5.4).
 func TestBothWays(t *testing.T) {
+	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	if err := os.WriteFile(password, []byte("ahoy ahoy\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -117,6 +118,7 @@ func TestBothWays(t *testing.T) {
 
 // TestLearnedStrangers: how the customer stands is in the metrics, and of a site that is no Bothy the provider learns who is not there, by what it refuses.
 func TestLearnedStrangers(t *testing.T) {
+	t.Parallel()
 	metrics := peer.FreePort(t)
 	p := startProvider(t, fmt.Sprintf("[metrics]\nlisten = %q\n", metrics))
 	password := filepath.Join(t.TempDir(), "password")

@@ -40,7 +40,7 @@ func TestCrowd(t *testing.T) {
 					other.Add(1)
 					continue
 				}
-				conn.SetDeadline(time.Now().Add(20 * time.Second))
+				conn.SetDeadline(time.Now().Add(waitDelivery))
 				line, _ := bufio.NewReader(conn).ReadString('\n')
 				switch {
 				case strings.HasPrefix(line, "220 "):
@@ -70,7 +70,7 @@ func TestCrowd(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := &session{conn, bufio.NewReader(conn)}
-		c.SetDeadline(time.Now().Add(15 * time.Second))
+		c.SetDeadline(time.Now().Add(waitDelivery))
 		c.expect(t, "220")
 		c.say(t, "250", "EHLO a.example")
 		c.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")
@@ -89,13 +89,13 @@ func TestCrowd(t *testing.T) {
 	for conn := range greeted {
 		conn.Close()
 	}
-	peer.Eventually(t, 10*time.Second, "room for that address again", func() bool {
+	peer.Eventually(t, waitDelivery, "room for that address again", func() bool {
 		conn, err := call("127.0.0.66")
 		if err != nil {
 			return false
 		}
 		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		conn.SetDeadline(time.Now().Add(waitDelivery))
 		line, _ := bufio.NewReader(conn).ReadString('\n')
 		return strings.HasPrefix(line, "220 ")
 	})

@@ -97,7 +97,7 @@ func (d *demo) await(t *testing.T, event string) string {
 // awaitLine returns the first line from now on that holds every one of the texts.
 func (d *demo) awaitLine(t *testing.T, texts ...string) string {
 	t.Helper()
-	timer := time.NewTimer(30 * time.Second)
+	timer := time.NewTimer(waitDelivery)
 	defer timer.Stop()
 next:
 	for {
@@ -113,7 +113,7 @@ next:
 			}
 			return line
 		case <-timer.C:
-			t.Fatalf("30 s passed without %q", texts)
+			t.Fatalf("%v passed without %q", waitDelivery, texts)
 		}
 	}
 }
@@ -156,6 +156,7 @@ func TestTryOnce(t *testing.T) {
 
 // TestTryKeepsItsWord holds the shape of the ready event, which scripts stand on.
 func TestTryReady(t *testing.T) {
+	t.Parallel()
 	d := startDemo(t)
 	if len(d.ready.Customers) != 2 || len(d.ready.Customers[0].Domains) != 2 || len(d.ready.Customers[1].Domains) != 2 {
 		t.Errorf("customers: %+v", d.ready.Customers)
@@ -176,6 +177,7 @@ func TestTryReady(t *testing.T) {
 
 // TestTryPrintsWhatWorks runs the commands that `bothy try` prints for a person, as they are.
 func TestTryPrintsWhatWorks(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "swaks", "curl", "fetchmail")
 	dir := t.TempDir()
 	_, out := peer.Start(t, program, "try", "--data", dir)
@@ -233,5 +235,5 @@ func bothy(t *testing.T, args ...string) string {
 	return out
 }
 
-// waitDelivery is how long a message may take from one end to the other on an idle machine, times ten.
-const waitDelivery = 15 * time.Second
+// waitDelivery is how long a message, or anything else that a test waits for, may take on an idle machine, times thirty.
+const waitDelivery = 45 * time.Second

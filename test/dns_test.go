@@ -182,6 +182,7 @@ func pack(m *dns.Msg) [][]byte {
 // TestBadDNS: whatever the DNS does, mail waits, and the queue says why; only what a zone says of itself is a reason to give it up. Without
 // -rounds it leaves out those that nobody answers.
 func TestBadDNS(t *testing.T) {
+	t.Parallel()
 	listen := peer.FreePort(t)
 	liars := maps.Clone(liars)
 	maps.DeleteFunc(liars, func(_ string, l liar) bool { return l.says == timeout && *rounds == 0 })

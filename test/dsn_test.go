@@ -6,13 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bothy/test/peer"
 )
 
 // TestDeliveredNotice: RFC 3461 §5.2.3: who asks for it is told of the delivery, once.
 func TestDeliveredNotice(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "curl")
 	smtp, pop := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n[pop3]\nlisten_tls = [%q]\n", smtp, pop))
@@ -27,7 +27,7 @@ func TestDeliveredNotice(t *testing.T) {
 		out, _ := peer.Run(t, "", "curl", "--silent", "--cacert", ca, "--user", "keeper@light.example:ahoy ahoy", "pop3s://"+pop+"/"+path)
 		return out
 	}
-	peer.Eventually(t, 5*time.Second, "the accounts", func() bool {
+	peer.Eventually(t, waitDelivery, "the accounts", func() bool {
 		c := dial(t, smtp)
 		fmt.Fprintf(c, "EHLO a.example\r\nMAIL FROM:<>\r\nRCPT TO:<nurse@light.example>\r\n")
 		c.expect(t, "250")
@@ -56,6 +56,7 @@ func TestDeliveredNotice(t *testing.T) {
 // TestExpandedNotice: RFC 3461 §5.2.7.3: who asks for success of mail to an alias of several hears once that it was expanded, though the server is
 // killed while one of them has to wait, and nothing when that one has it.
 func TestExpandedNotice(t *testing.T) {
+	t.Parallel()
 	config := "hostname = \"mx.light.example\"\n"
 	s := startServer(t, config+"[mailbox]\nquota = \"8KB\"\n")
 	peer.Eventually(t, waitDelivery, "the socket", func() bool {
@@ -97,6 +98,7 @@ func TestExpandedNotice(t *testing.T) {
 // TestWishesAcrossHops: RFC 3461 §5.2.1: ENVID, RET, NOTIFY and ORCPT of a message that a site sends through its provider arrive where it is
 // delivered, and the notice comes back the whole way, through the provider's queue to the site that fetches it.
 func TestWishesAcrossHops(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	r.site.add(t, "nurse@clinic.example")
 	out, code := peer.Run(t, "Subject: tell me all\n\nx\n", program, "sendmail", "-C", r.site.file, "-f", "nurse@clinic.example",

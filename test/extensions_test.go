@@ -43,6 +43,7 @@ func (s *session) hello(t *testing.T) (offered string) {
 // keywords and TLS all the way is fetched, read as lines, and its sender hears where it went (RFC 3030 §3, RFC 2852 §4.1.4, RFC 6710
 // §4, RFC 3865 §2.6, RFC 8689 §4).
 func TestExtensions(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	r.site.add(t, "nurse@clinic.example")
 	s := dial(t, r.border)
@@ -83,6 +84,7 @@ func TestExtensions(t *testing.T) {
 
 // TestDeadline: RFC 2852 §4.1.3: what has not been fetched in time goes back.
 func TestDeadline(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	s := dial(t, r.border)
 	s.hello(t)
@@ -97,6 +99,7 @@ func TestDeadline(t *testing.T) {
 
 // TestTLSRequired: RFC 8689 §4.2.1, §5: what cannot go by TLS that is proved goes back, without its text; TLS-Required: No goes as ever.
 func TestTLSRequired(t *testing.T) {
+	t.Parallel()
 	near, far := peer.FreePort(t), peer.FreePort(t)
 	world := startServer(t, fmt.Sprintf("hostname = \"mx.elsewhere.example\"\n[smtp]\nlisten = [%q]\n", far))
 	server := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n[notices]\nfull_size = \"1MB\"\n[route]\nrelay_from = [\"127.0.0.0/8\"]\n[route.via]\n\"elsewhere.example\" = %q\n[relay]\nvia_tls = \"opportunistic\"\n", near, far))
@@ -125,6 +128,7 @@ func TestTLSRequired(t *testing.T) {
 
 // TestBorderPolicies: RFC 5321 §3.4, §3.5, §4.5.3.1.10, RFC 7504 §3: what the configuration of the border says, the border does.
 func TestBorderPolicies(t *testing.T) {
+	t.Parallel()
 	open, closed := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf(`hostname = "mx.light.example"
 [smtp]

@@ -56,6 +56,7 @@ func (p *joinable) arrive(t *testing.T, subject string, to ...string) {
 
 // TestFeedPostfix: a Postfix behind the site gets the mail as if whoever sent it to the provider stood at its own door.
 func TestFeedPostfix(t *testing.T) {
+	t.Parallel()
 	postfix := peer.StartPostfix(t, "smtpd_authorized_xclient_hosts = 127.0.0.0/8\nrelay_domains = clinic.example\nsmtpd_relay_restrictions = permit_auth_destination, reject\n"+
 		"smtpd_recipient_restrictions = permit_auth_destination, reject\ndefault_transport = discard:\nrelay_transport = discard:\n")
 	p, _ := feed(t, postfix.Address, "")
@@ -154,6 +155,7 @@ func (l *lmtpPeer) serve(conn net.Conn) {
 
 // TestFeedLMTP: a server that speaks LMTP answers for each recipient, and each answer counts.
 func TestFeedLMTP(t *testing.T) {
+	t.Parallel()
 	l := startLMTP(t)
 	p, file := feed(t, l.address, fmt.Sprintf("[relay.next_hops.%q]\nprotocol = \"lmtp\"\n", l.address))
 	p.arrive(t, "one", "nurse@clinic.example", "full@clinic.example", "nobody@clinic.example", "doctor@clinic.example")

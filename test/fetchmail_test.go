@@ -125,6 +125,7 @@ func (h *holder) post(t *testing.T, text string) {
 // TestFetchmail: the customer that people have, in clear and with TLS from the first octet: what comes is what was sent, octet by octet; what
 // goes wrong shows, and loses nothing.
 func TestFetchmail(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "fetchmail")
 	for _, withTLS := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls=%v", withTLS), func(t *testing.T) {

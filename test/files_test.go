@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bothy/test/peer"
 )
@@ -16,6 +15,7 @@ import (
 // TestFewFiles: where the limit of open files has no room for the connections that are configured, the server says so at the start and so does
 // `bothy config check`; it uses the hard limit; connections beyond it are told to come later, and mail on the others finds the files it needs.
 func TestFewFiles(t *testing.T) {
+	t.Parallel()
 	const limit, room = 300, 225
 	listen := peer.FreePort(t)
 	dir := t.TempDir()
@@ -55,7 +55,7 @@ func TestFewFiles(t *testing.T) {
 		last.say(t, step[1], "%s", step[0])
 	}
 	last.Close()
-	peer.Eventually(t, 5*time.Second, "a place", func() bool { return strings.HasPrefix(firstLine(t, listen), "220 ") })
+	peer.Eventually(t, waitDelivery, "a place", func() bool { return strings.HasPrefix(firstLine(t, listen), "220 ") })
 }
 
 // firstLine is what a server says first.

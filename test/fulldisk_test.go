@@ -19,6 +19,7 @@ import (
 // TestFullDisk fills a small disk with something else: new mail gets 452, the people read and remove theirs, the program starts, an
 // account is added; and when there is room mail is taken again, without help.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	peer.NeedRoot(t)
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
@@ -43,8 +44,8 @@ func TestFullDisk(t *testing.T) {
 	}
 	add("keeper@light.example")
 	add("nurse@light.example")
-	peer.Eventually(t, 5*time.Second, "the accounts", func() bool { return offer(t, smtp, "nurse@light.example") == "250" })
-	peer.Eventually(t, 5*time.Second, "the first message", func() bool { return offer(t, smtp, "keeper@light.example") == "250" })
+	peer.Eventually(t, waitDelivery, "the accounts", func() bool { return offer(t, smtp, "nurse@light.example") == "250" })
+	peer.Eventually(t, waitDelivery, "the first message", func() bool { return offer(t, smtp, "keeper@light.example") == "250" })
 	if code := offer(t, smtp, "keeper@light.example"); code != "250" { // on a disk of 150 MB
 		t.Fatalf("%s while there is room", code)
 	}
@@ -82,13 +83,13 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	peer.Eventually(t, 5*time.Second, "250 again", func() bool { return offer(t, smtp, "mate@light.example") == "250" })
+	peer.Eventually(t, waitDelivery, "250 again", func() bool { return offer(t, smtp, "mate@light.example") == "250" })
 	peer.Eventually(t, waitDelivery, "the mate's mail", func() bool { return maildrop(t, pop, "mate", "STAT")[:5] == "+OK 1" })
 	if !strings.Contains(s.log.String(), "spool takes mail again") {
 		t.Errorf("not told that there is room:\n%s", s.log.String())
 	}
 	for _, ballast := range []string{"directory.db.ballast", "mailboxes/ballast"} {
-		peer.Eventually(t, 5*time.Second, ballast, func() bool { _, err := os.Stat(filepath.Join(data, ballast)); return err == nil })
+		peer.Eventually(t, waitDelivery, ballast, func() bool { _, err := os.Stat(filepath.Join(data, ballast)); return err == nil })
 	}
 }
 
@@ -157,7 +158,7 @@ func maildrop(t *testing.T, address, user string, commands ...string) (answer st
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(15 * time.Second))
+	conn.SetDeadline(time.Now().Add(waitDelivery))
 	c := textproto.NewConn(conn)
 	answer, err = c.ReadLine()
 	for _, command := range append([]string{"USER " + user + "@light.example", "PASS ahoy ahoy"}, commands...) {

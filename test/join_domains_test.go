@@ -13,6 +13,7 @@ import (
 // TestJoinTakesNothingOver: a provider gets to bring mail for the domains that its invitation names and for no others, whatever it answers, now
 // or later; and for none that the site has already.
 func TestJoinTakesNothingOver(t *testing.T) {
+	t.Parallel()
 	good, evil := startProvider(t, ""), startProvider(t, "")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "bothy.toml")

@@ -61,6 +61,7 @@ func highPorts(t *testing.T, file string) (pop string) {
 
 // TestJoin: from an empty directory, one command at the provider and one at the site, and mail goes both ways.
 func TestJoin(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "curl")
 	p := startProvider(t, "[route.lan]\n\"elsewhere.example\" = \"127.0.0.1:9\"\n")
 	line := p.invite(t, "clinic.example")
@@ -144,6 +145,7 @@ func TestJoin(t *testing.T) {
 
 // TestJoinRefusals: an invitation that is no good says why, and leaves no configuration behind.
 func TestJoinRefusals(t *testing.T) {
+	t.Parallel()
 	p, other := startProvider(t, ""), startProvider(t, "")
 	line := p.invite(t, "clinic.example")
 	typo := line[1][:60] + "x" + line[1][61:]
@@ -199,6 +201,7 @@ func TestJoinRefusals(t *testing.T) {
 
 // TestJoinSecondProvider: a site that has a provider joins another: both are called, and what was written by hand stays.
 func TestJoinSecondProvider(t *testing.T) {
+	t.Parallel()
 	first, second := startProvider(t, ""), startProvider(t, "")
 	a, b := first.invite(t, "clinic.example"), second.invite(t, "clinic.example")
 	dir := t.TempDir()
@@ -248,6 +251,7 @@ func TestJoinSecondProvider(t *testing.T) {
 
 // TestCustomerDNS: what the DNS lacks is shown, and a DNS that does not answer keeps nobody.
 func TestCustomerDNS(t *testing.T) {
+	t.Parallel()
 	records := map[string]string{
 		"provider.example. A":   "provider.example. 60 A 192.0.2.1",
 		"good.example. MX":      "good.example. 60 MX 10 Provider.example.",

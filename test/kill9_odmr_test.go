@@ -22,6 +22,7 @@ import (
 // provider, much of it for both at once. In the end each has all of its own and nothing of the other's: the site would take the other's
 // mail, for it has an account of that name. Duplicates are counted by the window that they came through.
 func TestKill9ODMR(t *testing.T) {
+	t.Parallel()
 	rounds := often(6)
 	smtp, calls := peer.FreePort(t), peer.FreePort(t)
 	provider := newVictim(t, filepath.Join(t.TempDir(), "provider"), smtp, fmt.Sprintf("hostname = \"localhost\"\n[connections]\nper_peer = 2000\n[smtp]\nlisten = [%q]\n[odmr]\nlisten_tls = [%q]\n", smtp, calls))

@@ -22,10 +22,16 @@ var (
 
 // TestKill9 kills `bothy serve` with SIGKILL under load from 20 sessions of smtp-source, again and again, then lets it deliver: every
 // message that got its 250 must reach the next hop (RFC 5321 §6.1). Duplicates are counted; RFC 1047 allows them.
-func TestKill9(t *testing.T) { killUnderLoad(t, often(3), "light.example") }
+func TestKill9(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, often(3), "light.example")
+}
 
 // TestKill9Relay has a next hop that dies as well: what was taken from us and not yet acknowledged comes again, and nothing goes between.
-func TestKill9Relay(t *testing.T) { killUnderLoad(t, often(2), "light.example", "hub.example") }
+func TestKill9Relay(t *testing.T) {
+	t.Parallel()
+	killUnderLoad(t, often(2), "light.example", "hub.example")
+}
 
 // killUnderLoad puts servers in a row, load at the one end and smtp-sink at the other, and kills one of them in each round.
 func killUnderLoad(t *testing.T, rounds int, names ...string) {
@@ -57,7 +63,8 @@ first_retry = "10s"
 		if err := load.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(200+rand.IntN(1000)) * time.Millisecond)
+		peer.Eventually(t, waitDelivery, "the first mail to be accepted", func() bool { return len(promisedID.FindAllString(said.String(), 5)) == 5 })
+		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond)
 		one := row[rand.IntN(len(row))]
 		one.kill()
 		load.Process.Kill()

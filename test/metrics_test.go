@@ -12,6 +12,7 @@ import (
 
 // TestMetrics: what was done, and refused, is told to Prometheus.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	smtp, metrics := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n[metrics]\nlisten = %q\n", smtp, metrics))
 	peer.WaitPort(t, metrics)

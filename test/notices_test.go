@@ -2,7 +2,6 @@ package test
 
 import (
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -109,14 +108,14 @@ func (s *server) lines(t *testing.T, begin string) map[string]int {
 // messages gives each message in mailboxes to see.
 func (s *server) messages(t *testing.T, see func(content string)) {
 	t.Helper()
-	_ = filepath.WalkDir(filepath.Join(filepath.Dir(s.file), "data", "mailboxes"), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return nil
-		}
-		content, _ := os.ReadFile(path)
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(s.file), "data", "mailboxes", "accounts", "*", "mail", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, _ := os.ReadFile(file)
 		see(string(content))
-		return nil
-	})
+	}
 }
 
 // mail sends a message to the provider as the Internet does.
@@ -153,6 +152,7 @@ func (s *server) add(t *testing.T, address string) {
 
 // TestMailForRoot: what programs of the site's machine send to root waits for the first account and is then the postmaster's.
 func TestMailForRoot(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	if out, code := peer.Run(t, "Subject: disk failing\n\nsda\n", program, "sendmail", "-C", r.site.file, "root"); code != 0 {
 		t.Fatalf("exit %d\n%s", code, out)
@@ -172,6 +172,7 @@ func TestMailForRoot(t *testing.T) {
 
 // TestDoubleBounceStays: RFC 3461 §5.2: a notice that cannot be returned is told the site's own postmaster, who reads why.
 func TestDoubleBounceStays(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	r.site.add(t, "nurse@clinic.example")
 	if out, code := peer.Run(t, "Subject: to the wrong place\n\nx\n", program, "sendmail", "-C", r.site.file, "-f", "gone@clinic.example", "nobody@clinic.example"); code != 0 {
@@ -187,6 +188,7 @@ func TestDoubleBounceStays(t *testing.T) {
 
 // TestDomainWithoutAccounts: the provider keeps mail for a domain in which nobody has an account yet.
 func TestDomainWithoutAccounts(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	r.site.add(t, "nurse@clinic.example")
 	r.mail(t, "too early", "doctor@lab.example")
@@ -205,6 +207,7 @@ func TestDomainWithoutAccounts(t *testing.T) {
 // TestRemovedAfterAccepting: RFC 3461 §5.2.6: the sender of mail that was accepted for an account hears that there is none any more, through the
 // provider, which relays the notice of its customer's site.
 func TestRemovedAfterAccepting(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t, "[mailbox]\nquota = \"700B\"\n") // room for one message: the other stays in the queue
 	r.site.add(t, "nurse@clinic.example")
 	r.site.add(t, "doctor@clinic.example")

@@ -60,6 +60,7 @@ func barrenDNS(t *testing.T) (address string) {
 // TestODMRPage: every command of docs/odmr.md works, in its order, and what the page shows of its answer is there: a provider, and a site that
 // joins it with the line that the page's first command prints.
 func TestODMRPage(t *testing.T) {
+	t.Parallel()
 	p := startProvider(t, "")
 	text, err := os.ReadFile(p.file)
 	if err != nil {

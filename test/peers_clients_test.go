@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bothy/test/peer"
 )
@@ -57,6 +56,7 @@ func (s *submitter) mail(recipient string) string {
 
 // TestClientsSubmit: RFC 6409, as mail programs speak it: each sends with each mechanism that it has, under TLS, and the message leaves.
 func TestClientsSubmit(t *testing.T) {
+	t.Parallel()
 	clients := map[string]struct {
 		mechanisms []string
 		run        func(t *testing.T, s *submitter, mechanism, recipient string) (out string, code int)
@@ -147,6 +147,7 @@ func smtplibSends(t *testing.T, s *submitter, mechanism, recipient string) (stri
 
 // TestPostfixSubmits: a Postfix at the desk hands its mail to the site as its relay host, logged in with each mechanism that Cyrus SASL gives it.
 func TestPostfixSubmits(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "swaks", "postfix")
 	peer.NeedRoot(t)
 	s := newSubmitter(t)
@@ -180,7 +181,7 @@ smtp_tls_verify_cert_match = hostname
 			if out, code := peer.Run(t, "", "swaks", "--server", desk.Address, "--from", s.address, "--to", recipient); code != 0 {
 				t.Fatal(out)
 			}
-			peer.Eventually(t, 20*time.Second, "Postfix's word about "+recipient, func() bool { return strings.Contains(desk.Log(), "to=<"+recipient+">") })
+			peer.Eventually(t, waitDelivery, "Postfix's word about "+recipient, func() bool { return strings.Contains(desk.Log(), "to=<"+recipient+">") })
 			if log := desk.Log(); !strings.Contains(log[strings.Index(log, "to=<"+recipient+">"):], "status=sent (250 2.0.0 ") {
 				t.Fatal(log)
 			}

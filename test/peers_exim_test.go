@@ -13,6 +13,7 @@ import (
 
 // TestFetchmailIntoExim feeds Debian's own mail server: mixed recipients, over several domains of the customer's and another's.
 func TestFetchmailIntoExim(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "fetchmail", "swaks")
 	exim := peer.NewExim(t, "bookworm", eximTakes("ship.example : crew.ship.example", ""))
 	d := startDemo(t)
@@ -38,6 +39,7 @@ func TestFetchmailIntoExim(t *testing.T) {
 
 // TestEximCalls: an Exim that knows ATRN calls a provider of ours: STARTTLS, CRAM-MD5, one of its domains, all of them, and a session that lingers.
 func TestEximCalls(t *testing.T) {
+	t.Parallel()
 	p := &joinable{smtp: peer.FreePort(t), calls: peer.FreePort(t)}
 	p.server = startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[odmr]\nlisten = [%q]\n[relay]\ndns = [\"127.0.0.1:9\"]\n", p.smtp, p.calls))
 	peer.WaitPort(t, p.calls)
@@ -125,6 +127,7 @@ cram:
 // TestEximHolds: an Exim that knows ATRN holds the mail of a site of ours. It sends whole messages, with the recipients of other customers: the
 // site takes its own, and never those, though it has an account of that name.
 func TestEximHolds(t *testing.T) {
+	t.Parallel()
 	exim := peer.NewExim(t, "sid", `primary_hostname = provider.example
 acl_smtp_rcpt = accept
 acl_smtp_atrn = check

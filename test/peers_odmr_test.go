@@ -39,6 +39,7 @@ func mailTo(t *testing.T, d *demo, subject string, recipients ...string) {
 
 // TestFetchmailIntoPostfix is the oldest customer there is, feeding the most common server there is.
 func TestFetchmailIntoPostfix(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "fetchmail", "swaks", "smtp-sink", "postfix")
 	peer.NeedRoot(t)
 	d := startDemo(t)
@@ -77,6 +78,7 @@ func TestFetchmailIntoPostfix(t *testing.T) {
 
 // TestFetchmailIntoBothy feeds a server of ours, in clear and over TLS, where fetchmail stalls unless each line is a TLS record of its own.
 func TestFetchmailIntoBothy(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "fetchmail", "swaks", "curl")
 	d := startDemo(t)
 	smtp, pop := peer.FreePort(t), peer.FreePort(t)
@@ -109,6 +111,7 @@ func TestFetchmailIntoBothy(t *testing.T) {
 
 // TestFetchmailIsPushed: with a long poll and with a session that lingers, plain and over TLS, what comes while fetchmail waits is fetched at once.
 func TestFetchmailIsPushed(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "fetchmail", "swaks", "smtp-sink", "postfix")
 	peer.NeedRoot(t)
 	d := startDemo(t)
@@ -147,6 +150,7 @@ func TestFetchmailIsPushed(t *testing.T) {
 
 // TestPostfixRelaysIn is the Internet's most common server delivering to the provider, with STARTTLS.
 func TestPostfixRelaysIn(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "postfix", "smtp-source")
 	peer.NeedRoot(t)
 	d := startDemo(t)
@@ -170,6 +174,7 @@ func TestPostfixRelaysIn(t *testing.T) {
 
 // TestPostfixReceivesOut relays to Postfix as the next hop.
 func TestPostfixReceivesOut(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "postfix", "smtp-source", "smtp-sink")
 	peer.NeedRoot(t)
 	sink, smtp := peer.FreePort(t), peer.FreePort(t)

@@ -9,6 +9,7 @@ import (
 
 // TestSwaksSubmits: what the site's submission ports take and refuse, as a client sees it. TestClientsSubmit has the mechanisms.
 func TestSwaksSubmits(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "swaks")
 	d := startDemo(t)
 	nurse := d.ready.Accounts[0]
@@ -55,6 +56,7 @@ func letters(r rune) rune {
 
 // TestCurlReads reads the maildrop with curl: POP3 with implicit TLS and with STLS, and each SASL mechanism curl knows.
 func TestCurlReads(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "curl", "swaks")
 	d := startDemo(t)
 	nurse := d.ready.Accounts[0]

@@ -13,6 +13,7 @@ import (
 // TestProviderAndSite is a provider and a site as two programs: what the site tells of its recipients, its budget, and a customer that
 // cannot ATRN and says ETRN.
 func TestProviderAndSite(t *testing.T) {
+	t.Parallel()
 	mx, call, land, etrn := peer.FreePort(t), peer.FreePort(t), peer.FreePort(t), peer.FreePort(t)
 	provider := serve(t, fmt.Sprintf("hostname = \"provider.example\"\n[smtp]\nlisten = [%q]\n[odmr]\nlisten = [%q]\ntake_mail = true\n", mx, call), mx, call)
 	site := serve(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[smtp]\nlisten = [%q]\n[fetch]\nprovider = %q\ntls = \"none\"\nusername = \"clinic\"\n"+

@@ -14,6 +14,7 @@ import (
 
 // TestPush: a site that lingers gets its mail the moment the provider has it, over the connection it opened, long before its next call.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "curl")
 	smtp, calls, pop := peer.FreePort(t), peer.FreePort(t), peer.FreePort(t)
 	provider := startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[odmr]\nlisten_tls = [%q]\n", smtp, calls))

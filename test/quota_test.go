@@ -10,6 +10,7 @@ import (
 
 // TestQuota: a customer with as much waiting as may gets no more until it has called, and somebody else is told of it, once.
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	r := startRemote(t)
 	r.world.add(t, "boss@elsewhere.example")
 	r.site.add(t, "nurse@clinic.example")

@@ -34,6 +34,7 @@ func withPassword(t *testing.T, s *server, name string) []string {
 // TestSubmissionGoesOn: a message is submitted over a link that is cut, to a server that is killed and started again while it comes. It
 // arrives once, and most of it was sent once.
 func TestSubmissionGoesOn(t *testing.T) {
+	t.Parallel()
 	submit, asked := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, farConfig(submit, asked))
 	peer.WaitPort(t, submit)
@@ -98,6 +99,7 @@ func TestSubmissionGoesOn(t *testing.T) {
 
 // TestTrack: who sent a message asks what became of it: one recipient has it, the other's waits.
 func TestTrack(t *testing.T) {
+	t.Parallel()
 	submit, asked := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, farConfig(submit, asked))
 	peer.WaitPort(t, asked)

@@ -15,6 +15,7 @@ import (
 // TestSendmailWaits: what programs of other users send while the server is away is on disk, and leaves when it is back, once; what cannot be sent
 // comes back as a notice.
 func TestSendmailWaits(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "smtp-sink")
 	dir, err := os.MkdirTemp("", "sendmail") // open to the users that smtp-sink and sendmail become
 	if err != nil {
@@ -100,6 +101,7 @@ func TestSendmailWaits(t *testing.T) {
 // TestSendmailToMany: RFC 5321 §4.5.3.1.10: 2,500 recipients of one message go on in further transactions, handed to the server that runs or left for one
 // that is killed (SIGKILL) while it collects: everybody has it.
 func TestSendmailToMany(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "hostname = \"mx.light.example\"\n")
 	peer.Eventually(t, waitDelivery, "the socket", func() bool {
 		_, err := os.Stat(filepath.Join(filepath.Dir(s.file), "data", "run", "submit.sock"))

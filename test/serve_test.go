@@ -58,7 +58,7 @@ func (s *server) ended(t *testing.T) int {
 	select {
 	case <-s.done:
 		return s.ProcessState.ExitCode()
-	case <-time.After(20 * time.Second):
+	case <-time.After(waitDelivery):
 		t.Fatal("the server did not end")
 		return -1
 	}
@@ -83,7 +83,7 @@ func dial(t *testing.T, address string) *session {
 func sessionOn(t *testing.T, conn net.Conn) *session {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(15 * time.Second))
+	conn.SetDeadline(time.Now().Add(waitDelivery))
 	s := &session{conn, bufio.NewReader(conn)}
 	s.expect(t, "220")
 	return s
@@ -117,6 +117,7 @@ func (s *session) say(t *testing.T, code, format string, args ...any) string {
 
 // TestStop: an idle session gets 421 (RFC 5321 §3.8), a message under way is finished, and what has its 250 is there after a restart.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	listen := peer.FreePort(t)
 	config := fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n", listen)
 	s := startServer(t, config)
@@ -126,7 +127,7 @@ func TestStop(t *testing.T) {
 	idle.say(t, "250", "EHLO a.example")
 	busy.say(t, "250", "EHLO b.example")
 	busy.say(t, "250", "MAIL FROM:<aunt@elsewhere.example>")
-	peer.Eventually(t, 5*time.Second, "the new account", func() bool {
+	peer.Eventually(t, waitDelivery, "the new account", func() bool {
 		_, err := fmt.Fprintf(busy, "RCPT TO:<keeper@light.example>\r\n")
 		line, rerr := busy.r.ReadString('\n')
 		return err == nil && rerr == nil && strings.HasPrefix(line, "250")
@@ -145,6 +146,7 @@ func TestStop(t *testing.T) {
 
 // TestSecondSignalEndsAtOnce: whoever insists is obeyed, grace or no grace.
 func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
 	listen := peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\nstop_grace = \"5m\"\n[smtp]\nlisten = [%q]\n[route]\nrelay_from = [\"127.0.0.0/8\"]\n", listen))
 	peer.WaitPort(t, listen)
@@ -156,7 +158,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	busy.say(t, "354", "DATA")
 	s.Process.Signal(syscall.SIGTERM)
 	idle.expect(t, "421") // the first was heard
-	peer.Eventually(t, 20*time.Second, "the end", func() bool { return s.Process.Signal(syscall.SIGTERM) != nil })
+	peer.Eventually(t, waitDelivery, "the end", func() bool { return s.Process.Signal(syscall.SIGTERM) != nil })
 	if code := s.ended(t); code == 0 {
 		t.Error("exit 0 after a forced end")
 	}
@@ -164,6 +166,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 
 // TestReload: SIGHUP opens what is new, closes what is gone, keeps what stays, and changes nothing when the file has an error.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	kept, gone, fresh := peer.FreePort(t), peer.FreePort(t), peer.FreePort(t)
 	config := func(listen ...string) string {
 		return fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n", strings.Join(listen, `", "`))
@@ -178,7 +181,7 @@ func TestReload(t *testing.T) {
 	s.write(t, data+quoted(kept, fresh)+"[smtp.limits]\nmessage_size = \"1MB\"\n")
 	s.Process.Signal(syscall.SIGHUP)
 	peer.WaitPort(t, fresh)
-	peer.Eventually(t, 5*time.Second, "the closed port", func() bool {
+	peer.Eventually(t, waitDelivery, "the closed port", func() bool {
 		conn, err := net.Dial("tcp", gone)
 		if err == nil {
 			conn.Close()
@@ -192,7 +195,7 @@ func TestReload(t *testing.T) {
 
 	s.write(t, data+quoted(kept)+"[smtp.limits]\nmesage_size = \"2MB\"\n")
 	s.Process.Signal(syscall.SIGHUP)
-	peer.Eventually(t, 5*time.Second, "the word about the error", func() bool {
+	peer.Eventually(t, waitDelivery, "the word about the error", func() bool {
 		return strings.Contains(s.log.String(), "the old one stays in force") && strings.Contains(s.log.String(), "message_size")
 	})
 	dial(t, fresh)
@@ -204,6 +207,7 @@ func TestReload(t *testing.T) {
 
 // TestReloadMovesServices: a port may change its service and its TLS; what needs a restart stays as it was, whole.
 func TestReloadMovesServices(t *testing.T) {
+	t.Parallel()
 	smtp, submission := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"mx.light.example\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten = [%q]\n", smtp, submission))
 	peer.WaitPort(t, smtp)
@@ -212,13 +216,13 @@ func TestReloadMovesServices(t *testing.T) {
 
 	s.write(t, fmt.Sprintf("data = %q\nhostname = \"other.light.example\"\n[smtp]\nlisten = [%q]\n[submission]\nlisten_tls = [%q]\n", filepath.Join(dir, "other"), smtp, submission))
 	s.Process.Signal(syscall.SIGHUP)
-	peer.Eventually(t, 5*time.Second, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
+	peer.Eventually(t, waitDelivery, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
 	secured, err := tls.Dial("tcp", submission, &tls.Config{InsecureSkipVerify: true})
 	if err != nil {
 		t.Fatalf("the submission port does not begin with TLS: %v", err)
 	}
 	defer secured.Close()
-	secured.SetDeadline(time.Now().Add(5 * time.Second))
+	secured.SetDeadline(time.Now().Add(waitDelivery))
 	if line, err := bufio.NewReader(secured).ReadString('\n'); err != nil || !strings.HasPrefix(line, "220 mx.light.example") {
 		t.Errorf("submission over TLS greets with %q, %v", line, err)
 	}
@@ -241,6 +245,7 @@ func TestReloadMovesServices(t *testing.T) {
 
 // TestInvalidConfigStartsNothing: every error is named with file and line, and no port was open for a moment.
 func TestInvalidConfigStartsNothing(t *testing.T) {
+	t.Parallel()
 	listen := peer.FreePort(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "bothy.toml")
@@ -275,6 +280,7 @@ func TestInvalidConfigStartsNothing(t *testing.T) {
 
 // TestFetchWithCertificate: a site without a password calls with its own certificate, which the provider knows by its key (EXTERNAL).
 func TestFetchWithCertificate(t *testing.T) {
+	t.Parallel()
 	smtp, calls := peer.FreePort(t), peer.FreePort(t)
 	provider := startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[smtp]\nlisten = [%q]\n[odmr]\nlisten_tls = [%q]\n", smtp, calls))
 	peer.WaitPort(t, calls)
@@ -282,7 +288,7 @@ func TestFetchWithCertificate(t *testing.T) {
 	ca := filepath.Join(filepath.Dir(provider.file), "data", "tls", "ca.pem")
 	site := startServer(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[fetch]\nprovider = \"localhost:%s\"\ntls = \"implicit\"\nca_file = %q\n", port, ca))
 	own := filepath.Join(filepath.Dir(site.file), "data", "tls", "cert.pem")
-	peer.Eventually(t, 10*time.Second, "the site's certificate", func() bool { _, err := os.Stat(own); return err == nil })
+	peer.Eventually(t, waitDelivery, "the site's certificate", func() bool { _, err := os.Stat(own); return err == nil })
 	bothy(t, "customer", "add", "--config", provider.file, "--linger", "0s", "clinic", "clinic.example")
 	bothy(t, "account", "add", "--config", site.file, "nurse@clinic.example")
 
@@ -307,6 +313,7 @@ func TestFetchWithCertificate(t *testing.T) {
 
 // TestSignedOnTheWayOut: mail of a local program gets a DKIM signature once there is a key for its domain, after a reload.
 func TestSignedOnTheWayOut(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "smtp-sink")
 	dir, err := os.MkdirTemp("", "sink") // open to the user that smtp-sink becomes
 	if err != nil {
@@ -323,7 +330,7 @@ func TestSignedOnTheWayOut(t *testing.T) {
 	peer.WaitPort(t, sink)
 	s := startServer(t, fmt.Sprintf("hostname = \"mail.clinic.example\"\n[route]\nsmarthost = %q\n[relay]\ntls = \"none\"\n", sink))
 	socket := filepath.Join(filepath.Dir(s.file), "data", "run", "submit.sock")
-	peer.Eventually(t, 10*time.Second, "the local socket", func() bool { _, err := os.Stat(socket); return err == nil })
+	peer.Eventually(t, waitDelivery, "the local socket", func() bool { _, err := os.Stat(socket); return err == nil })
 	send := func(subject string) string {
 		mail := "From: nurse@clinic.example\nTo: aunt@elsewhere.example\nSubject: " + subject + "\n\nhello\n"
 		if out, code := peer.RunEnv(t, []string{"BOTHY_CONFIG=" + s.file}, mail, program, "sendmail", "-i", "-f", "nurse@clinic.example", "aunt@elsewhere.example"); code != 0 {
@@ -346,7 +353,7 @@ func TestSignedOnTheWayOut(t *testing.T) {
 	}
 	bothy(t, "dkim", "add", "--config", s.file, "clinic.example", "--selector", "ed1", "--algorithm", "ed25519")
 	s.Process.Signal(syscall.SIGHUP)
-	peer.Eventually(t, 5*time.Second, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
+	peer.Eventually(t, waitDelivery, "the reload", func() bool { return strings.Contains(s.log.String(), "new configuration in force") })
 	if content := send("signed"); !strings.Contains(content, "DKIM-Signature: v=1; a=ed25519-sha256;") || !strings.Contains(content, "d=clinic.example") {
 		t.Errorf("not signed:\n%s", content)
 	}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"bothy/test/peer"
 )
@@ -136,23 +135,8 @@ func TestBackupRestored(t *testing.T) {
 	}
 	defer b.Process.Kill()
 	go func() { b.done <- b.Wait() }()
-	peer.Eventually(t, 20*time.Second, "three messages in the mailbox", func() bool { return delivered(t, b.file) == 3 })
+	peer.Eventually(t, waitDelivery, "three messages in the mailbox", func() bool { return b.count(t, "Subject: number ") == 3 })
 	b.end(t)
-}
-
-// delivered counts the messages in mailboxes.
-func delivered(t *testing.T, file string) (n int) {
-	t.Helper()
-	filepath.WalkDir(filepath.Join(filepath.Dir(file), "data", "mailboxes"), func(name string, d os.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() || strings.Contains(name, ".db") {
-			return nil
-		}
-		if b, err := os.ReadFile(name); err == nil && bytes.Contains(b, []byte("Subject: number ")) {
-			n++
-		}
-		return nil
-	})
-	return n
 }
 
 // One octet that is not what was written is found, and said.

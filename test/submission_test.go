@@ -15,6 +15,7 @@ import (
 
 // TestSubmissionPolicies: what the configuration and `bothy account` say about submission holds in the whole program: RFC 6409 §3.2, §3.3, §5.2, §6.
 func TestSubmissionPolicies(t *testing.T) {
+	t.Parallel()
 	peer.Need(t, "curl")
 	submission, mailbox := peer.FreePort(t), peer.FreePort(t)
 	s := startServer(t, fmt.Sprintf("hostname = \"localhost\"\n[submission]\nlisten = [%q]\nplaintext = true\npop_window = \"20m\"\nrefusals = \"bounce\"\nforbid = [\"X-Mailer: mass\"]\n"+

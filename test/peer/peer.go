@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -45,7 +46,7 @@ func Missing(t testing.TB, why string) {
 	t.Skip(why)
 }
 
-// Run runs a program to its end and returns what it printed on both outputs, and its exit code. It is killed after a minute.
+// Run runs a program to its end and returns what it printed on both outputs, and its exit code. It is killed after two minutes.
 func Run(t testing.TB, stdin string, name string, args ...string) (output string, exit int) {
 	t.Helper()
 	return RunEnv(t, nil, stdin, name, args...)
@@ -54,7 +55,7 @@ func Run(t testing.TB, stdin string, name string, args ...string) (output string
 // RunEnv is Run with further environment variables, "KEY=value".
 func RunEnv(t testing.TB, env []string, stdin string, name string, args ...string) (output string, exit int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
@@ -70,21 +71,31 @@ func RunEnv(t testing.TB, env []string, stdin string, name string, args ...strin
 	return string(out), 0
 }
 
-// FreePort returns a loopback address nobody listens on now.
+// given are the addresses that FreePort has returned: what a test has not yet opened is no other's.
+var given sync.Map
+
+// FreePort returns a loopback address nobody listens on now. Its port is below those that the kernel gives to whoever dials or listens on
+// port 0 (ip_local_port_range), so that nobody gets it before the test's program does.
 func FreePort(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 16_384+rand.IntN(16_384))
+		if _, again := given.LoadOrStore(addr, true); again {
+			continue
+		}
+		if ln, err := net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // WaitPort waits until something accepts connections at addr.
 func WaitPort(t testing.TB, addr string) {
 	t.Helper()
-	Eventually(t, 20*time.Second, "a listener at "+addr, func() bool {
+	Eventually(t, time.Minute, "a listener at "+addr, func() bool {
 		conn, err := net.DialTimeout("tcp", addr, time.Second)
 		if err == nil {
 			conn.Close()
