@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,6 +236,104 @@ func TestResumeTakesOver(t *testing.T) {
 		}
 		if err != nil || len(m.mails) != 1 || m.store.text(t, 0) != text {
 			t.Fatalf("%v, %d messages came", err, len(m.mails))
+		}
+	})
+}
+
+// parted is a client that said all it had to say, and is gone by the time that a chunk is answered.
+type parted struct {
+	script
+	gone bool
+}
+
+func (p *parted) Write(b []byte) (int, error) {
+	if p.gone = p.gone || strings.Contains(string(b), "chunk taken"); p.gone {
+		return 0, syscall.EPIPE
+	}
+	return len(b), nil
+}
+
+// TestHeardOut holds that what came of a transaction with a name is kept, to its last whole line, though its client takes no replies any more; where
+// all of it came, the message is accepted. A client that gave it no name would send it again, and it would come twice: it is not.
+func TestHeardOut(t *testing.T) {
+	line := strings.Repeat("a", 38) + "\r\n"
+	chunk := strings.Repeat(line, 1000)
+	for name, c := range map[string]struct {
+		transid, chunks string
+		kept            int64
+		messages        int
+	}{
+		"part":    {" TRANSID=<1@site.example>", "BDAT 40000\r\n" + chunk + "BDAT 40000\r\n" + chunk + "BDAT 40000\r\n" + line + "half a li", 2001 * 40, 0},
+		"all":     {" TRANSID=<1@site.example>", "BDAT 40000\r\n" + chunk + "BDAT 40000 LAST\r\n" + chunk, 0, 1},
+		"no name": {"", "BDAT 40000\r\n" + chunk + "BDAT 40000 LAST\r\n" + chunk, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv, m := keeping(t)
+			said := "EHLO site.example\r\nMAIL FROM:<a@light.example>" + c.transid + "\r\nRCPT TO:<b@light.example>\r\n" + c.chunks
+			_ = srv.Serve(t.Context(), NewConn(&parted{script: script{in: strings.NewReader(said), n: 5000}})) // it broke
+			var kept int64
+			for _, part := range srv.Checkpoints.Parts("site", 9) {
+				kept += part.Octets
+			}
+			if kept != c.kept || len(m.mails) != c.messages {
+				t.Errorf("%d octets are kept and %d messages came, want %d and %d", kept, len(m.mails), c.kept, c.messages)
+			}
+		})
+	}
+}
+
+// TestTakenOverBehindWhatArrived holds that a client that comes back is not asked for what has arrived from it and was not read yet.
+func TestTakenOverBehindWhatArrived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, _ := keeping(t)
+		gate := make(chan struct{})
+		srv.Arrived = func(int64) { <-gate }
+		const mail = "EHLO site.example\r\nMAIL FROM:<a@light.example> TRANSID=<1@site.example>\r\n"
+		text := strings.Repeat(strings.Repeat("a", 38)+"\r\n", 1500)
+		var near [2]*sim.End
+		var serving sync.WaitGroup
+		for i, said := range []string{mail + "RCPT TO:<b@light.example>\r\nBDAT 99999\r\n" + text, mail} {
+			var far *sim.End
+			near[i], far = sim.Pipe(sim.Path{})
+			serving.Go(func() {
+				defer far.Close()
+				_ = srv.Serve(context.Background(), NewConn(far)) // the client leaves
+			})
+			_, _ = io.WriteString(near[i], said) // the 355 says how much arrived
+			synctest.Wait()
+		}
+		close(gate)
+		synctest.Wait()
+		near[1].CloseWrite()
+		heard, _ := io.ReadAll(near[1])
+		if want := fmt.Sprintf("\r\n355 %d ", len(text)); !strings.Contains(string(heard), want) {
+			t.Errorf("%q, want %q", heard, want)
+		}
+		serving.Wait()
+	})
+}
+
+// tireless never stops talking.
+type tireless struct {
+	script
+	closed atomic.Bool
+}
+
+func (e *tireless) CloseRead() error { return nil }
+func (e *tireless) Close() error     { e.closed.Store(true); return nil }
+
+// TestTakenOverInTime holds that a client that comes back does not wait for one that goes on.
+func TestTakenOverInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := new(tireless)
+		(&Session{Conn: NewConn(e)}).stopper()()
+		time.Sleep(hearingOut - 1)
+		if e.closed.Load() {
+			t.Error("closed before its time")
+		}
+		time.Sleep(1)
+		if synctest.Wait(); !e.closed.Load() {
+			t.Errorf("open after %v", hearingOut)
 		}
 	})
 }

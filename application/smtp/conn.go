@@ -54,6 +54,8 @@ type Conn struct {
 	in  []byte               // read and not consumed: the end of what was read into idle, small or large
 	out []byte               // to be written
 
+	hearsOut bool // what has arrived is read though the peer is gone and takes no replies
+
 	small *[commandSize]byte // one of these at most is held
 	large *[dataSize]byte
 	idle  [idleSize]byte
@@ -147,7 +149,7 @@ func (c *Conn) hasLine() bool { return bytes.Contains(c.in, []byte("\r\n")) }
 
 // fill reads more input behind what is unread. Before it waits it sends what is to be written: RFC 2920 §3.2.
 func (c *Conn) fill() error {
-	if err := c.flush(); err != nil {
+	if err := c.flush(); err != nil && (!c.hearsOut || errors.Is(err, os.ErrDeadlineExceeded)) {
 		return err
 	}
 	var buf []byte

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"bothy/application/checkpoint"
 	"bothy/application/message"
@@ -34,7 +35,9 @@ import (
 //
 //	A client that we have called is told at EHLO what is here, and says with MAIL where the text begins that follows: see KeywordOffset.
 //
-//	A session that has the transaction still, because its connection died unseen, is closed.
+//	A session that has the transaction still, because its connection died unseen, is closed. Before that, and where the client takes no replies any more,
+//	the text that has arrived is read: it came over the link, and should not come again. It may be all of it: then the message is accepted,
+//	and 355 tells so.
 //
 // What is kept is given up where the client ends the transaction itself (RSET, EHLO, QUIT), and where the message is refused for good.
 
@@ -90,6 +93,7 @@ func (s *Session) checkpoint(ctx context.Context, accepted Reply) Reply {
 		return replyElsewhere
 	}
 	s.transaction, s.restored = t, false
+	s.Conn.hearsOut = true
 	if known, id, ok := t.Accepted(); ok {
 		s.state = addressed
 		s.Log().Info("message asked for again", "id", id)
@@ -112,13 +116,23 @@ func (s *Session) checkpoint(ctx context.Context, accepted Reply) Reply {
 	return Reply{Code: 355, Text: fmt.Sprintf("%d is the transaction offset", t.Offset())}
 }
 
-// stopper returns what ends the session from outside.
+// hearingOut is how long a session whose client has come back may read what the client sent before.
+const hearingOut = time.Second
+
+// stopper returns what ends the session from outside, behind what has arrived.
 func (s *Session) stopper() func() {
 	nc := s.Conn.Conn
 	if below, ok := nc.(interface{ NetConn() net.Conn }); ok { // a peer that is gone takes no farewell from TLS
 		nc = below.NetConn()
 	}
-	return func() { _ = nc.Close() }
+	return func() {
+		half, ok := nc.(interface{ CloseRead() error })
+		if !ok || half.CloseRead() != nil {
+			_ = nc.Close()
+			return
+		}
+		time.AfterFunc(hearingOut, func() { _ = nc.Close() })
+	}
 }
 
 // repeats reports whether the open transaction was accepted before.
@@ -215,7 +229,7 @@ func (s *Session) conclude(r Reply) {
 // suspend keeps what is here of the open transaction.
 func (s *Session) suspend() {
 	if t := s.transaction; t != nil {
-		s.transaction = nil
+		s.transaction, s.Conn.hearsOut = nil, false
 		t.Suspend(s.env.Recipients)
 	}
 }
@@ -223,7 +237,7 @@ func (s *Session) suspend() {
 // forget keeps nothing of it.
 func (s *Session) forget() {
 	if t := s.transaction; t != nil {
-		s.transaction = nil
+		s.transaction, s.Conn.hearsOut = nil, false
 		t.Forget()
 	}
 }

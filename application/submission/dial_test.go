@@ -17,15 +17,20 @@ import (
 	"bothy/lib/sim"
 )
 
+// commands is the most that a session says beside text, in octets: EHLO, MAIL, RCPT, some BDAT and QUIT.
+const commands = 300
+
 // farAway is a submission server behind a link whose connections are cut, one after the other.
 type farAway struct {
 	server  *smtp.Server
-	cuts    []int64 // octets of the client; 0: nobody is there
+	link    sim.Path        // of each connection, but for its cut
+	cuts    []int64         // octets of the client; 0: nobody is there
+	losses  []time.Duration // after which what is under way is lost
 	written atomic.Int64
 }
 
 func (f *farAway) dial(context.Context, string, string) (net.Conn, error) {
-	var path sim.Path
+	path := f.link
 	if len(f.cuts) > 0 {
 		at := f.cuts[0]
 		f.cuts = f.cuts[1:]
@@ -35,6 +40,10 @@ func (f *farAway) dial(context.Context, string, string) (net.Conn, error) {
 		path.Cut = &sim.Cut{Side: sim.Dialer, After: at, How: sim.Reset}
 	}
 	near, far := sim.Pipe(path)
+	if len(f.losses) > 0 {
+		time.AfterFunc(f.losses[0], func() { near.Break(sim.Lost) })
+		f.losses = f.losses[1:]
+	}
 	go func() {
 		defer far.Close()
 		_ = f.server.Serve(context.Background(), smtp.NewConn(far)) // how it ends is the cut's doing
@@ -79,8 +88,36 @@ func TestSenderGoesOn(t *testing.T) {
 		if err != nil || replies[0].Code != 250 || len(attempts) != 10 || len(next) != 1 || !strings.HasSuffix(next[0], text[60:]) {
 			t.Fatalf("%v %v after %d attempts, %d messages", replies, err, len(attempts), len(next))
 		}
-		if most := int64(len(text)) + 10*25_000; f.written.Load() > most { // a block of 16 KiB on its way, part of the next, and the commands of a session
+		// The cuts lose nothing that left: only the line that each falls into comes again.
+		if most := int64(len(text)) + 8*commands + 7*int64(len("a line of the picture\r\n")); f.written.Load() > most {
 			t.Errorf("%d octets were sent for %d", f.written.Load(), len(text))
+		}
+	})
+}
+
+// TestSenderOnThinLink holds that a cut costs what the link held at that moment, the line it fell into and the commands of a session, and nothing else.
+func TestSenderOnThinLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, delay = 16_000, 300 * time.Millisecond
+		text := "Subject: x-ray\r\n\r\n" + strings.Repeat("a line of the picture\r\n", 40_000)
+		var next all
+		f, s := far(&next)
+		f.link = sim.Path{Rate: rate, Delay: delay}
+		for i := range 10 {
+			f.losses = append(f.losses, 6*time.Second+time.Duration(i)*123*time.Millisecond)
+		}
+		f.server.Identify = func(net.Conn) string { return "keeper" }
+		attempts := 0
+		s.Progress = func(Attempt) { attempts++ }
+		replies, err := s.Send(t.Context(), farEnvelope, func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(text)), nil }, int64(len(text)))
+		synctest.Wait()
+		if err != nil || replies[0].Code != 250 || attempts != 10 || len(next) != 1 {
+			t.Fatalf("%v %v after %d attempts, %d messages", replies, err, attempts, len(next))
+		}
+		const held, packet = int64(rate * delay / time.Second), 1460
+		extra := f.written.Load() - int64(len(text))
+		if most := 11*commands + 10*(held+packet+int64(len("a line of the picture\r\n"))); extra > most {
+			t.Errorf("%d octets too many were sent, the link explains %d", extra, most)
 		}
 	})
 }

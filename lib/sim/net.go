@@ -99,6 +99,7 @@ type End struct {
 	pipe        *pipe
 	side        Side
 	closed      bool
+	readClosed  bool
 	readBefore  time.Time
 	writeBefore time.Time
 }
@@ -149,6 +150,8 @@ func (e *End) Read(b []byte) (int, error) {
 		case len(f.parts) > 0 && !f.parts[0].at.After(now):
 			f.gone.Broadcast()
 			return f.read(b, p.path.Chunk, now), nil
+		case e.readClosed:
+			return 0, io.EOF
 		}
 		wake := e.readBefore
 		if len(f.parts) > 0 {
@@ -314,6 +317,14 @@ func (e *End) CloseWrite() error {
 	e.pipe.mu.Lock()
 	defer e.pipe.mu.Unlock()
 	e.pipe.flows[e.side].finished = true
+	return e.pipe.changed()
+}
+
+// CloseRead ends what this end hears, as Linux does it: what has arrived is still read.
+func (e *End) CloseRead() error {
+	e.pipe.mu.Lock()
+	defer e.pipe.mu.Unlock()
+	e.readClosed = true
 	return e.pipe.changed()
 }
 

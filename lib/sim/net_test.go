@@ -121,6 +121,31 @@ func TestPipeEndsUnblock(t *testing.T) {
 	})
 }
 
+// TestPipeCloseRead: what has arrived is read, what is under way is not waited for, and the other end may go on.
+func TestPipeCloseRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := Pipe(Path{Delay: time.Second})
+		io.WriteString(a, "arrived")
+		time.Sleep(time.Second)
+		io.WriteString(a, "under way")
+		b.CloseRead()
+		if got, err := io.ReadAll(b); string(got) != "arrived" || err != nil {
+			t.Errorf("%q, %v", got, err)
+		}
+		a, b = Pipe(Path{})
+		time.AfterFunc(time.Second, func() { b.CloseRead() })
+		if _, err := b.Read(make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+		if _, err := io.WriteString(b, "x"); err != nil {
+			t.Error(err)
+		}
+		if _, err := io.WriteString(a, "x"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestPipeChunks(t *testing.T) {
 	Seeds(t, 20, func(t *testing.T, seed uint64) {
 		dice := rand.New(rand.NewPCG(seed, 0))
