@@ -187,8 +187,7 @@ func (r *Relay) prepare(ctx context.Context, set *settings, h hop) (_ *session, 
 		s.quit()
 		return nil, unwilling(h)
 	}
-	params, _ := s.client.Has("LIMITS")
-	s.limits = parseLimits(params)
+	s.limits = limitsOf(s.client)
 	return s, nil
 }
 

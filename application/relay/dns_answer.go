@@ -30,6 +30,8 @@ var (
 	// errUnproven is a "no" without the zone's SOA record: a router whose uplink is gone may say so as well.
 	errUnproven = errors.New("DNS server denies the name without proof")
 	errAliases  = errors.New("CNAMEs lead nowhere")
+	// errServerFailure is also what a server that checks DNSSEC says of bogus data (RFC 4035 §5.5).
+	errServerFailure = errors.New("answered SERVFAIL")
 )
 
 // read takes out of an answer what belongs to the question, whatever else stands in it: the records of qtype that name has, or of the
@@ -96,6 +98,8 @@ func judge(answer *dns.Msg) error {
 			return errUnproven
 		}
 		return nil
+	case dns.RcodeServerFailure:
+		return errServerFailure
 	}
 	return errors.New("answered " + cmp.Or(dns.RcodeToString[answer.Rcode], "an unknown code"))
 }

@@ -72,8 +72,12 @@ func (d *DNS) ask(ctx context.Context, name string, qtype uint16) (answer *dns.M
 	query := new(dns.Msg).SetQuestion(name, qtype)
 	query.SetEdns0(ednsSize, false)
 	query.AuthenticatedData = true // RFC 6840 §5.7: we care for the AD bit, not for the signatures
+	withheld := false
 	for range queryRounds {
 		for _, server := range servers {
+			if withheld && !d.believes(server) {
+				continue
+			}
 			if answer, err = d.exchange(ctx, query, server); err == nil {
 				err = judge(answer)
 			}
@@ -83,10 +87,18 @@ func (d *DNS) ask(ctx context.Context, name string, qtype uint16) (answer *dns.M
 			if ctx.Err() != nil {
 				return nil, false, err
 			}
+			// RFC 7672 §2.1.1: what is bogus, or kept from who would see that, is not asked of who would not.
+			withheld = withheld || d.believes(server) && withholds(err)
 			err = fmt.Errorf("DNS server %s: %w", server, err)
 		}
 	}
 	return nil, false, err
+}
+
+// withholds reports whether err may be all that a server shows of an answer that DNSSEC does not vouch for, or that somebody keeps from it.
+func withholds(err error) bool {
+	late := net.Error(nil)
+	return errors.Is(err, errServerFailure) || errors.As(err, &late) && late.Timeout()
 }
 
 // believes reports whether server's AD bit is to be trusted: nobody can forge its answers on the way (RFC 4035 §4.9.3).

@@ -56,7 +56,7 @@ func (z zone) ServeDNS(w dns.ResponseWriter, query *dns.Msg) {
 	}
 	for _, line := range lines {
 		if line == "AD" {
-			answer.AuthenticatedData = true
+			answer.AuthenticatedData = query.AuthenticatedData // RFC 6840 §5.8: for who asks
 			continue
 		}
 		if code, ok := dns.StringToRcode[line]; ok {

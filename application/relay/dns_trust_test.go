@@ -1,13 +1,16 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -176,6 +179,14 @@ func TestDNSSecure(t *testing.T) {
 		"out.signed.example CNAME":          {"AD", "out.signed.example. 60 IN CNAME mx.open.example."},
 		"hop.signed.example A":              {"AD", "hop.signed.example. 60 IN CNAME mx.open.example."}, // leaves the rest to us
 		"mx.open.example A":                 {"mx.open.example. 60 IN A 192.0.2.1"},
+		"back.open.example A":               {"back.open.example. 60 IN CNAME mx.signed.example."}, // forged, to where all is signed
+		"back.open.example AAAA":            {soa},
+		"back.open.example CNAME":           {"back.open.example. 60 IN CNAME mx.signed.example."},
+		"six.signed.example A":              {"AD", soa},
+		"six.signed.example AAAA":           {"AD", "six.signed.example. 60 IN AAAA 2001:db8::1"},
+		"sick.signed.example A":             {"sick.signed.example. 60 IN CNAME mx.open.example.", "mx.open.example. 60 IN A 192.0.2.1"},
+		"sick.signed.example AAAA":          {soa},
+		"sick.signed.example CNAME":         {"SERVFAIL"},
 		"hop.signed.example AAAA":           {soa},
 		"hop.signed.example CNAME":          {"AD", "hop.signed.example. 60 IN CNAME mx.open.example."},
 		"_25._tcp.mx.signed.example TLSA":   {"AD", "_25._tcp.mx.signed.example. 60 IN TLSA 3 1 1 " + strings.Repeat("ab", 32)},
@@ -194,10 +205,15 @@ func TestDNSSecure(t *testing.T) {
 		{"to.signed.example", Origin{"mx.signed.example", true, false}},
 		{"out.signed.example", Origin{"mx.open.example", false, true}},
 		{"hop.signed.example", Origin{"mx.open.example", false, true}},
+		{"back.open.example", Origin{"mx.signed.example", false, false}},
+		{"six.signed.example", Origin{"six.signed.example", true, false}},
 	} {
 		if _, got, err := d.Addrs(t.Context(), test.host); err != nil || got != test.want {
 			t.Errorf("%s: %+v, %v, want %+v", test.host, got, err, test.want)
 		}
+	}
+	if _, got, err := d.Addrs(t.Context(), "sick.signed.example"); err == nil { // whether there may be TLSA records is not known
+		t.Errorf("a bogus alias counts as %+v", got)
 	}
 	for domain, want := range map[string]bool{"signed.example": true, "open.example": false} {
 		if _, origin, err := d.MX(t.Context(), domain); err != nil || origin.Secure != want {
@@ -219,6 +235,43 @@ func TestDNSSecure(t *testing.T) {
 		}
 		if !(&DNS{TrustAD: true}).believes(server) {
 			t.Errorf("%s is not believed", server)
+		}
+	}
+}
+
+// TestDNSWithheld: what a server that checks DNSSEC fails to answer is not asked of one that is not believed: its answer would pass for that of
+// an unsigned zone, and the mail go out without DANE. RFC 7672 §2.1.1.
+func TestDNSWithheld(t *testing.T) {
+	const name = "_25._tcp.mx.signed.example"
+	far := nameserver(t, zone{name + " TLSA": {soa}}.ServeDNS)
+	for what, test := range map[string]struct {
+		answer []string // of the server on loopback
+		dial   error    // to it
+		trust  bool
+		asked  bool // the one beyond the wire
+	}{
+		"bogus":                         {answer: []string{"SERVFAIL"}},
+		"bogus, but both are believed":  {answer: []string{"SERVFAIL"}, trust: true, asked: true},
+		"silent":                        {dial: os.ErrDeadlineExceeded},
+		"not there":                     {dial: syscall.ECONNREFUSED, asked: true},
+		"no resolver":                   {answer: []string{"REFUSED"}, asked: true},
+		"a router that knows no uplink": {answer: []string{"NXDOMAIN"}, asked: true},
+	} {
+		near := nameserver(t, zone{name + " TLSA": test.answer}.ServeDNS)
+		asked := false
+		d := &DNS{Servers: []string{"127.0.0.1", "192.0.2.53"}, TrustAD: test.trust, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			switch address {
+			case "192.0.2.53:53":
+				asked, address = true, far
+			default:
+				if address = near; test.dial != nil {
+					return nil, test.dial
+				}
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}
+		if got, err := d.TLSA(t.Context(), name); (err == nil) != test.asked || asked != test.asked || len(got) > 0 {
+			t.Errorf("%s: %v, %v; asked the other: %v", what, got, err, asked)
 		}
 	}
 }

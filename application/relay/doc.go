@@ -9,13 +9,13 @@
 //	RFC 7435  Opportunistic security         to mail exchangers
 //	RFC 7672  DANE for SMTP                  to mail exchangers in signed zones: §2.2 discovery, §3 authentication
 //	RFC 8461  MTA-STS                        to mail exchangers of domains with a policy
-//	RFC 8689  REQUIRETLS                     §4.2.1
+//	RFC 8689  REQUIRETLS                     §4.2.1, and TLS-Required: No, §4.2.2
 //	RFC 9422  SMTP LIMITS                    MAILMAX and RCPTMAX are kept here, RCPTDOMAINMAX by the client
 //	RFC 3461  DSN                            §5.2.2: a server without it ends the sender's wishes
 //	RFC 6152  8BITMIME                       §3: conversion for servers without it, and for BINARYMIME (RFC 3030)
 //
 // Left out: DANE for smarthosts, whose names the operator gives and whose certificates are verified; the optional use of TLSA
-// records behind insecure MX records (RFC 7672 §2.2.1); reports on TLS (RFC 8460); TLS-Required: No (RFC 8689 §4.2.2).
+// records behind insecure MX records (RFC 7672 §2.2.1); reports on TLS (RFC 8460).
 //
 // Plane: application. One message: the queue says that a lane has due mail (relay.go), and somebody is found to carry it (crew.go). A
 // worker leases the oldest message of the lane (worker.go) and opens a session if it has none: health.go orders the smarthosts,

@@ -1,9 +1,8 @@
 package relay
 
 import (
+	"cmp"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"bothy/application/queue"
@@ -109,7 +108,7 @@ func tooMany(r smtp.Reply) bool {
 	return (r.Code == 452 || r.Code == 552) && r.Enhanced[1] == 5 && r.Enhanced[2] == 3 // RFC 3463 §3.6: X.5.3
 }
 
-// limits are a server's, by its LIMITS keyword (RFC 9422 §4).
+// limits are a server's (RFC 9422 §4).
 type limits struct {
 	mails      int // transactions in one session; 0: not said
 	recipients int // in one transaction
@@ -118,23 +117,10 @@ type limits struct {
 // defaultRecipients is what every server must take: RFC 5321 §4.5.3.1.8.
 const defaultRecipients = 100
 
-// parseLimits reads the parameters of LIMITS; what it does not know or understand is passed over (RFC 9422 §3.7).
-func parseLimits(params string) limits {
-	l := limits{recipients: defaultRecipients}
-	for param := range strings.FieldsSeq(params) {
-		name, value, _ := strings.Cut(param, "=")
-		n, err := strconv.Atoi(value)
-		if err != nil || n < 1 {
-			continue
-		}
-		switch strings.ToUpper(name) {
-		case "MAILMAX":
-			l.mails = n
-		case "RCPTMAX":
-			l.recipients = min(n, 1000)
-		}
-	}
-	return l
+// limitsOf is what a server says of itself, or must take.
+func limitsOf(c *smtp.Client) limits {
+	mails, recipients := c.Limits()
+	return limits{mails, cmp.Or(recipients, defaultRecipients)}
 }
 
 // window is how many connections a lane is worth: what a server bears shows in what becomes of them.

@@ -165,30 +165,6 @@ func TestOurs(t *testing.T) {
 	}
 }
 
-func TestParseLimits(t *testing.T) { // RFC 9422 §4
-	for params, want := range map[string]limits{
-		"":                                      {0, 100},
-		"RCPTMAX=20 MAILMAX=5":                  {5, 20},
-		"rcptmax=20":                            {0, 20},
-		"RCPTDOMAINMAX=1 X=Y MAILMAX=0":         {0, 100},
-		"RCPTMAX=-1 MAILMAX=many":               {0, 100},
-		"RCPTMAX=99999999 MAILMAX=999999999999": {999999999999, 1000},
-	} {
-		if got := parseLimits(params); got != want {
-			t.Errorf("%q: %+v, want %+v", params, got, want)
-		}
-	}
-}
-
-func FuzzParseLimits(f *testing.F) {
-	f.Add("RCPTMAX=20 MAILMAX=5")
-	f.Fuzz(func(t *testing.T, params string) {
-		if l := parseLimits(params); l.mails < 0 || l.recipients < 1 || l.recipients > 1000 {
-			t.Fatalf("%q: %+v", params, l)
-		}
-	})
-}
-
 func TestCheckConfig(t *testing.T) {
 	for _, test := range []struct {
 		cfg  Config

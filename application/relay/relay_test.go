@@ -380,6 +380,34 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// TestRecipientLimits: RFC 9422 §4.2, §3.7, RFC 5321 §4.5.3.1.8: as many recipients with one message as the server says, as every server must take
+// where it says nothing that can be understood.
+func TestRecipientLimits(t *testing.T) {
+	for keyword, want := range map[string]string{
+		"LIMITS RCPTMAX=200": "[200 50]", "LIMITS RCPTMAX=200;": "[100 100 50]", "LIMITS RCPTMAX=0200": "[100 100 50]", "SIZE": "[100 100 50]",
+	} {
+		bubble(t, func(t *testing.T) {
+			x := newRemote(nil)
+			x.server.Extensions = []smtp.Extension{{Verb: "XLIM", Keyword: keyword}}
+			g := newRig(t, at(x), Options{}, plainConfig)
+			defer g.stop()
+			var to strings.Builder
+			for i := range 250 {
+				fmt.Fprintf(&to, "b%d@home.example ", i)
+			}
+			g.accept("many", strings.TrimSpace(to.String()))
+			pass(time.Second)
+			var sizes []int
+			for came := range strings.SplitSeq(x.taken(), ", ") {
+				sizes = append(sizes, strings.Count(came, " "))
+			}
+			if got := fmt.Sprint(sizes); got != want {
+				t.Errorf("%s: %s, want %s", keyword, got, want)
+			}
+		})
+	}
+}
+
 // TestLateGreeting: RFC 5321 §4.5.3.2.1: a connection that fails is told apart from one that is taken and never greeted: the one says
 // something of the way, the other of the server.
 func TestLateGreeting(t *testing.T) {

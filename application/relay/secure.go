@@ -61,16 +61,17 @@ func (r *Relay) secure(ctx context.Context, set *settings, x exchanger, policy *
 		r.o.Log.Info("MTA-STS policy in testing does not name the exchanger", "domain", x.domain, "exchanger", x.host)
 	}
 	records, base, err := r.tlsa(ctx, set, x)
+	usable := dane.Usable(records)
 	switch {
 	case err != nil: // RFC 7672 §2.2: as if it were unreachable
 		return h, later(4, 3, "DNS did not say whether %s has TLSA records: %v", x.host, err)
-	case len(records) > 0:
-		h.tls, h.sni, h.demand = tlsEncrypted, base, "its TLSA records" // RFC 7672 §8.1
-		if usable := dane.Usable(records); len(usable) > 0 {
-			h.tls, h.records, h.names = tlsDANE, usable, x.names(base)
-		}
-	case enforced:
+	case len(usable) > 0:
+		h.tls, h.sni, h.demand = tlsDANE, base, "its TLSA records" // RFC 7672 §8.1
+		h.records, h.names = usable, x.names(base)
+	case enforced: // records that are of no use want less
 		h.tls, h.demand = tlsRequired, "the MTA-STS policy of "+x.domain
+	case len(records) > 0: // RFC 7672 §2.2
+		h.tls, h.sni, h.demand = tlsEncrypted, base, "its TLSA records"
 	case policy != nil:
 		h.trial = true
 	}
@@ -141,7 +142,7 @@ func requiresTLS(env *message.Envelope) bool { return env.RequireTLS && !env.Rev
 // strictly is h for mail whose sender requires TLS (RFC 8689 §4.2.1): with the server's name proved, and REQUIRETLS.
 func (h hop) strictly() hop {
 	if h.tls != tlsDANE {
-		h.tls = tlsRequired
+		h.tls, h.sni = tlsRequired, h.name
 	}
 	h.demand, h.strict = "the sender", true
 	return h

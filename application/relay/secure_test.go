@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -120,6 +121,49 @@ func TestDANE(t *testing.T) {
 	}
 }
 
+// TestDANERefusedSTARTTLS: a server that offers STARTTLS and then refuses it gets nothing in the clear (RFC 7672 §2.2).
+func TestDANERefusedSTARTTLS(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		said := script("220 a.far.example ESMTP", "250-a.far.example\r\n250 STARTTLS", "454 4.7.0 not now", "250 ok", "250 ok", "354 go")
+		n := &internet{servers: map[string]func(net.Conn){"192.0.2.1:25": said}}
+		g := newRig(t, n, Options{Resolver: signed(spki(newAuthority(t).cert))}, Config{})
+		defer g.stop()
+		g.accept("hello", "bob@far.example")
+		pass(time.Minute)
+		if got := g.lastReply(); !strings.Contains(got, "4.7.10 192.0.2.1:25 refuses STARTTLS, which is required") {
+			t.Errorf("the operator reads %q", got)
+		}
+	})
+}
+
+// TestDANEResumed: a session that was resumed must fit the records of now (RFC 7672 §3), as one that is new; and what somebody began without
+// proof is not taken for proof later.
+func TestDANEResumed(t *testing.T) {
+	ca := newAuthority(t)
+	cert := ca.issue(t, "a.far.example")
+	for name, began := range map[string]Static{"by other records": signed(spki(cert.Leaf)), "by none": signed()} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				x := newRemote(nil)
+				x.server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+				g := newRig(t, at(x), Options{Resolver: began}, Config{})
+				defer g.stop()
+				g.accept("hello", "bob@far.example")
+				pass(time.Minute)
+				if got := x.taken(); got != "hello bob" || !x.secured.Load() {
+					t.Fatalf("came: %q, last reply %q", got, g.lastReply())
+				}
+				began.TLSAs["_25._tcp.a.far.example"] = []dane.Record{spki(ca.cert)}
+				g.accept("hello", "bob@far.example")
+				pass(time.Minute)
+				if got := x.taken(); got != "" || !strings.Contains(g.lastReply(), "4.7.5 no verified TLS") {
+					t.Errorf("came: %q, last reply %q", got, g.lastReply())
+				}
+			})
+		})
+	}
+}
+
 // TestDANENextExchanger: one that fails its records is passed over like one that is not there (RFC 7672 §2.2).
 func TestDANENextExchanger(t *testing.T) {
 	ca := newAuthority(t)
@@ -149,6 +193,7 @@ func TestTLSABase(t *testing.T) {
 	record := dane.Record{Usage: 3, Selector: 1, Matching: 1, Data: make([]byte, 32)}
 	r := newRelay(t, Options{Resolver: Static{TLSAs: map[string][]dane.Record{
 		"_25._tcp.real.example": {record}, "_25._tcp.mx.example": {record}, "_25._tcp.only.example": {record},
+		"_25._tcp.other.example": {{Usage: 1, Selector: 1, Matching: 1, Data: make([]byte, 32)}},
 	}}}, Config{}, "")
 	secure := Origin{Name: "far.example", Secure: true}
 	for _, test := range []struct {
@@ -161,6 +206,7 @@ func TestTLSABase(t *testing.T) {
 		{"mx.example", secure, Origin{"real.example", true, false}, "real.example"},
 		{"only.example", secure, Origin{"bare.example", true, false}, "only.example"},
 		{"mx.example", secure, Origin{"real.example", false, true}, "mx.example"},
+		{"mx.example", secure, Origin{"other.example", true, false}, "other.example"},
 		{"mx.example", secure, Origin{"real.example", false, false}, ""},
 		{"mx.example", Origin{Name: "far.example"}, Origin{"mx.example", true, false}, ""},
 		{"bare.example", secure, Origin{"bare.example", true, false}, ""},
@@ -168,6 +214,13 @@ func TestTLSABase(t *testing.T) {
 		got, base, err := r.tlsa(t.Context(), r.set.Load(), exchanger{host: test.host, mx: test.mx, origin: test.origin})
 		if err != nil || base != test.base || (len(got) > 0) != (test.base != "") {
 			t.Errorf("%s %+v: %v at %q, %v", test.host, test.origin, got, base, err)
+		}
+		h, f := r.secure(t.Context(), r.set.Load(), exchanger{host: test.host, mx: test.mx, origin: test.origin}, nil, ordinary)
+		if f != nil || h.sni != cmp.Or(test.base, test.host) || h.mandatory() != (test.base != "") { // RFC 7672 §8.1
+			t.Errorf("%s %+v: asks for the certificate of %q, %v", test.host, test.origin, h.sni, f)
+		}
+		if h = h.strictly(); h.tls == tlsRequired && h.sni != test.host { // RFC 8689 §4.2.1: the name in the MX record
+			t.Errorf("%s %+v: required of %q", test.host, test.origin, h.sni)
 		}
 	}
 	x := exchanger{host: "mx.example", domain: "alias.example", mx: Origin{Name: "far.example"}}
@@ -200,6 +253,9 @@ func TestMTASTS(t *testing.T) {
 			s.Secure, s.TLSAs = signed().Secure, signed(spki(cert.Leaf)).TLSAs
 		}
 	}
+	unusable := func(s *Static) {
+		s.Secure, s.TLSAs = signed().Secure, signed(dane.Record{Usage: 1, Selector: 1, Matching: 1, Data: spki(right.Leaf).Data}).TLSAs
+	}
 	for _, test := range []struct {
 		name    string
 		policy  string
@@ -226,6 +282,9 @@ func TestMTASTS(t *testing.T) {
 		// RFC 8461 §2: a policy does not overrule TLSA records, be it to allow or to refuse.
 		{"TLSA fails, enforce holds", policy("enforce", "a.far.example"), &right, withTLSA(other), Config{}, "4.7.5 no verified TLS", false},
 		{"TLSA holds, nobody's authority", policy("enforce", "a.far.example"), &unknown, withTLSA(unknown), Config{}, "", true},
+		// RFC 8461 §5: a record that says nothing does not relieve of the policy.
+		{"TLSA unusable, enforce holds", policy("enforce", "a.far.example"), &right, unusable, Config{}, "", true},
+		{"TLSA unusable, enforce fails", policy("enforce", "a.far.example"), &unknown, unusable, Config{}, "4.7.5 no verified TLS", false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

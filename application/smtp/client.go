@@ -126,6 +126,10 @@ func parseKeywords(text string) map[string]string {
 	return keywords
 }
 
+// Limits returns how many transactions the peer takes in one session and how many recipients in one of them (RFC 9422 §4.1, §4.2); 0 where it
+// does not say.
+func (c *Client) Limits() (mails, recipients int) { return c.bounds.mails, c.bounds.recipients }
+
 // Has returns an EHLO keyword's parameters and whether the peer offered it. The keyword is given in upper case.
 func (c *Client) Has(keyword string) (params string, ok bool) {
 	params, ok = c.keywords[keyword]

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"bothy/lib/file"
 )
 
 // Store finds the policies of domains and keeps them. Safe for concurrent use.
@@ -174,25 +176,14 @@ func (s *Store) load(name string) *policy {
 	return &policy{Policy: parsed, id: id, fetched: fetched, text: text}
 }
 
-// save writes a policy to the disk, whole or not at all.
+// save has a policy on the disk, whole or not at all.
 func (s *Store) save(name string, p *policy) error {
 	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
 		return err
 	}
 	s.prune()
-	f, err := os.CreateTemp(s.Dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err = fmt.Fprintf(f, "%s %s\n\n%s", p.id, p.fetched.UTC().Format(time.RFC3339), p.text); err != nil {
-		f.Close()
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(s.Dir, name))
+	content := fmt.Appendf(nil, "%s %s\n\n%s", p.id, p.fetched.UTC().Format(time.RFC3339), p.text)
+	return file.Replace(filepath.Join(s.Dir, name), content, 0o600)
 }
 
 // prune makes room on the disk: the policies fetched longest ago go.

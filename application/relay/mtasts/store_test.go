@@ -116,6 +116,11 @@ func TestPolicy(t *testing.T) {
 	p.expect(t, s, "a day later", Enforce, 1)
 	s = p.open(s.Dir)
 	p.expect(t, s, "after a restart", Enforce, 0)
+	p.change(23*time.Hour, func() {})
+	p.expect(t, p.open(s.Dir), "a restart, and not yet a day", Enforce, 0)
+	p.change(2*time.Hour, func() {})
+	s = p.open(s.Dir)
+	p.expect(t, s, "a day whatever restarts", Enforce, 1)
 	p.change(0, func() { p.texts = nil })
 	p.expect(t, s, "the record is gone", Enforce, 0) // RFC 8461 §3.3
 	p.change(0, func() { p.dnsErr = errors.New("no answer") })
@@ -123,6 +128,8 @@ func TestPolicy(t *testing.T) {
 	p.change(0, func() { p.texts, p.dnsErr, p.status = []string{"v=STSv1; id=3;"}, nil, 500 })
 	p.expect(t, s, "the policy host is broken", Enforce, 1)
 	p.expect(t, s, "it is left alone", Enforce, 0)
+	p.change(0, func() { p.texts = []string{"v=STSv1; id=4;"} })
+	p.expect(t, s, "but for another id", Enforce, 1)
 	p.change(failurePause, func() {})
 	p.expect(t, s, "for five minutes", Enforce, 1)
 	p.change(8*24*time.Hour, func() {})
@@ -130,6 +137,12 @@ func TestPolicy(t *testing.T) {
 	p.change(failurePause, func() { p.status, p.text = 200, "version: STSv1\nmode: none\nmax_age: 86400\n" })
 	p.expect(t, s, "the domain has done with it", "", 1)
 	p.expect(t, s, "which is kept", "", 0)
+	p.change(24*time.Hour, func() { p.text = strings.Replace(example, "604800", "3600", 1) })
+	p.expect(t, s, "an hour's policy", Enforce, 1)
+	p.change(time.Hour-1, func() {})
+	p.expect(t, s, "holds for the hour", Enforce, 0)
+	p.change(1, func() {})
+	p.expect(t, s, "and is fetched anew behind it", Enforce, 1)
 	if got := s.Policy(t.Context(), "other.example"); got != nil {
 		t.Errorf("another domain has %+v", got)
 	}
@@ -140,6 +153,7 @@ func TestNoPolicy(t *testing.T) {
 		"redirect":              func(p *place) { p.status = 302 }, // RFC 8461 §3.3
 		"404":                   func(p *place) { p.status = 404 },
 		"204":                   func(p *place) { p.status = 204 },
+		"203":                   func(p *place) { p.status = 203 },
 		"HTML":                  func(p *place) { p.media = "text/html" },
 		"no media type":         func(p *place) { p.media = "" },
 		"too long":              func(p *place) { p.text = example + strings.Repeat("x-y: z\r\n", maxSize/8) },
