@@ -104,7 +104,7 @@ func (s *sender) outgoing() (all []smtp.Outgoing) {
 // texts are a short message, one that is kept in part, and another short one.
 func texts() []string {
 	return []string{
-		"Subject: one\r\n\r\n.\r\n", "Subject: two\r\n\r\n" + strings.Repeat(".a line of text\r\n", checkpoint.LeastKept/16+1000) + "and no end", "Subject: three\r\n\r\n\r\n",
+		"Subject: one\r\n\r\n.\r\n", "Subject: two\r\n\r\n" + strings.Repeat(".a line of text\r\n", 3000) + "and no end", "Subject: three\r\n\r\n\r\n",
 	}
 }
 

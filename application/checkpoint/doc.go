@@ -11,7 +11,7 @@
 //
 // # What is not kept
 //
-// A text of 32 KiB at most comes faster again than it is asked for; a client may send such a one behind MAIL and RCPT without a wait, and could
+// A short text, of 32 KiB at most (Config.Least), comes faster again than it is asked for; a client may send such a one behind MAIL and RCPT without a wait, and could
 // not take part of it back. What is behind the last line end of a text is not kept either: the offset is a line's beginning, whichever
 // command brings the rest (RFC 1845 §3). A text for which there is no room is taken as if the client had not asked.
 //

@@ -94,6 +94,9 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
+// Least is the longest text of which no part is kept, in octets: who knows that sends such a one without a wait.
+func (s *Store) Least() int64 { return s.o.Config.Least }
+
 func (s *Store) path(key message.TransactionKey) string { return path.Join(s.o.Dir, key.String()) }
 
 // remove removes a file; if it stays, the next Open or sweep tries again.

@@ -12,9 +12,6 @@ import (
 	"bothy/lib/wal"
 )
 
-// LeastKept is the longest text of which no part is kept, in octets: who knows that sends such a one without a wait.
-const LeastKept = 32 << 10
-
 // takeover is how long a session may take to end that is told to because its client has come back.
 const takeover = 30 * time.Second
 
@@ -148,7 +145,7 @@ func (t *Transaction) load() error {
 			t.end, t.index, t.filed, t.pieces = offset, index+1, filed, pieces
 		}
 	}
-	if t.filed == 0 || len(t.recipients) == 0 {
+	if t.filed <= s.Least() || len(t.recipients) == 0 {
 		return errEnd
 	}
 	t.renamed = true // the last context may be cut off
@@ -189,13 +186,13 @@ func (t *Transaction) Suspend(recipients []message.Recipient) {
 		recipients = t.recipients
 	}
 	defer t.release()
-	if t.filed+int64(len(t.buf)) <= LeastKept || len(recipients) == 0 {
+	if t.filed+int64(len(t.buf)) <= t.store.Least() || len(recipients) == 0 {
 		t.discard()
 		return
 	}
 	t.recipients = recipients
 	err := t.flush()
-	if err == nil && t.filed <= LeastKept {
+	if err == nil && t.filed <= t.store.Least() {
 		err = errEnd
 	}
 	if err == nil {

@@ -50,7 +50,7 @@ func (p play) String() string {
 func (p play) letters() []letter {
 	letters := mixed(p.n)
 	if p.resume {
-		letters[0].body = strings.Repeat(".a line of text\r\n", checkpoint.LeastKept/16+500)
+		letters[0].body = long
 	}
 	return letters
 }
@@ -151,9 +151,17 @@ func (p play) run(t *testing.T, first sim.Path) (x *exchange, twice []string, he
 	return x, x.duplicates(), heard
 }
 
+// least is the longest text of which the site keeps no part: small, for every octet of a longer one is one more to cut behind.
+const least = 2 << 10
+
+// long is a text that it keeps parts of, and longer than what is written at once.
+var long = strings.Repeat(".a line of text\r\n", 17<<10/17)
+
 // keep lets the site keep what comes of messages whose connection breaks, and take them compressed.
 func (x *exchange) keep() {
-	store, err := checkpoint.Open(checkpoint.Options{Dir: "/partial", FS: sim.NewDisk(), Accepted: x.site.Transaction})
+	store, err := checkpoint.Open(checkpoint.Options{
+		Config: checkpoint.Config{Least: least}, Dir: "/partial", FS: sim.NewDisk(), Accepted: x.site.Transaction,
+	})
 	if err != nil {
 		x.t.Fatal(err)
 	}

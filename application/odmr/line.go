@@ -110,18 +110,22 @@ func (l *line) next() (*leased, error) {
 // oldest takes the oldest message of all lanes; nil when they are empty.
 func (l *line) oldest() (m *leased, err error) {
 	var first *queue.Lease
-	for i, d := range l.domains {
-		if l.heads[i] == nil {
-			if l.heads[i], err = l.queue.Lease(lane(d), "odmr/"+l.account); err != nil {
-				return nil, err
-			}
+	at := 0 // its domain
+	for i := range l.domains {
+		if err := l.look(i); err != nil {
+			return nil, err
 		}
 		if head := l.heads[i]; head != nil && (first == nil || older(head, first)) {
-			first = head
+			first, at = head, i
 		}
 	}
 	if first == nil {
 		return nil, nil
+	}
+	for i := range at { // it may have come, to all of its lanes, when these had been found empty
+		if err := l.look(i); err != nil {
+			return nil, err
+		}
 	}
 	m = &leased{}
 	for i, head := range l.heads {
@@ -130,6 +134,14 @@ func (l *line) oldest() (m *leased, err error) {
 		}
 	}
 	return m, nil
+}
+
+// look leases the head of a domain's lane, unless that is done.
+func (l *line) look(i int) (err error) {
+	if l.heads[i] == nil {
+		l.heads[i], err = l.queue.Lease(lane(l.domains[i]), "odmr/"+l.account)
+	}
+	return err
 }
 
 // older is the order of the queue's lanes: else a message in two of them might be met twice.

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"bothy/application/queue"
+	"bothy/lib/sim"
 )
 
 // TestFirstOfMany: however much waits, the first message goes out when some are leased, those that a session chooses from, and not all. With -every 100,000 wait,
@@ -52,6 +54,36 @@ type counting struct {
 func (c *counting) Lease(lane queue.Lane, holder string) (*queue.Lease, error) {
 	c.leases.Add(1)
 	return c.Store.Lease(lane, holder)
+}
+
+// TestComesBetween: a message to two domains of a customer that comes when one of their lanes was asked, and the other was not yet, is sent to both at
+// once: over the thin link once.
+func TestComesBetween(t *testing.T) {
+	x := emptyExchange(t)
+	late := &late{Store: x.hold, come: func() { x.post(mixed(1)[0]) }}
+	x.provider = newCutProvider(late)
+	x.post(letter{"before", "\r\n", []string{"a@clinic.example"}})
+	if err := x.call(sim.Path{}); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"before to a@clinic.example", "mixed0 to a@clinic.example b@clinic.example.net"}; !slices.Equal(x.arrivals, want) {
+		t.Errorf("%q, want %q", x.arrivals, want)
+	}
+}
+
+// late lets a message come once the first domain's lane was found empty.
+type late struct {
+	queue.Store
+	come func()
+}
+
+func (l *late) Lease(name queue.Lane, holder string) (*queue.Lease, error) {
+	got, err := l.Store.Lease(name, holder)
+	if got == nil && l.come != nil && name == lane("clinic.example") {
+		l.come()
+		l.come = nil
+	}
+	return got, err
 }
 
 // firstMail is the site's end of a connection that it closes at the first MAIL.

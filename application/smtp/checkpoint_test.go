@@ -184,7 +184,7 @@ func TestResumeReplyLost(t *testing.T) {
 }
 
 // LeastResumed is what a text must be longer than to be asked for from its middle.
-const LeastResumed = checkpoint.LeastKept
+const LeastResumed = 32 << 10
 
 func outgoingNamed(text string) Outgoing {
 	return Outgoing{

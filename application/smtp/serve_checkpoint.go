@@ -30,7 +30,7 @@ import (
 //	A transaction is told from others by who the client is, the name in EHLO, TRANSID, the reverse-path, SIZE, BODY and SMTPUTF8: the same name
 //	with another of these is another transaction.
 //
-//	A text of 32 KiB at most is never asked for from its middle, and XCHECKPOINT tells so (RFC 5321 §4.1.1.1: a local extension): such a one may
+//	A short text (checkpoint.Config.Least) is never asked for from its middle, and XCHECKPOINT tells so (RFC 5321 §4.1.1.1: a local extension): such a one may
 //	be sent behind MAIL and RCPT, without a wait for the reply to MAIL.
 //
 //	A client that we have called is told at EHLO what is here, and says with MAIL where the text begins that follows: see KeywordOffset.

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"bothy/application/checkpoint"
 	"bothy/application/message"
 )
 
@@ -127,7 +126,7 @@ func (s *Session) appendOffer(b []byte) []byte {
 		b = append(b, "\nMTRK"...)
 	}
 	if offersCheckpoint(s) { // RFC 1845 §2
-		b = appendNumber(b, "\nCHECKPOINT\nXCHECKPOINT ", checkpoint.LeastKept)
+		b = appendNumber(b, "\nCHECKPOINT\nXCHECKPOINT ", s.server.Checkpoints.Least())
 	}
 	if offersOffset(s) {
 		b = append(b, "\n"+KeywordOffset...)
