@@ -90,7 +90,7 @@ bench-dhcp:
 differential:
 	BOTHY_DIFFERENTIAL=1 $(GO) test -count=1 -timeout 10m ./test/differential
 
-# Kills, power cuts, bad disks, bad peers in full counts, and a table at the end; `make soak SOAK=kill9` for one part, test/soak --list for all.
+# Kills, power cuts, bad disks, bad peers in full counts, and a table at the end; `make soak SOAK=kill9` for one part, test/soak --list for all, JOBS=1 for one at a time.
 soak: peers
 	test/soak $(SOAK)
 

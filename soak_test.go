@@ -23,10 +23,10 @@ func TestSoak(t *testing.T) {
 	run := map[string][]string{} // tests by package
 	for line := range strings.Lines(table) {
 		part := strings.Split(line, "|")
-		if len(part) != 5 {
+		if len(part) != 6 {
 			t.Fatalf("test/soak: %q", line)
 		}
-		run[part[1]] = append(run[part[1]], strings.Split(part[2], ",")...)
+		run[part[2]] = append(run[part[2]], strings.Split(part[3], ",")...)
 	}
 	function := regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
 	samples := regexp.MustCompile(`\b(sim\.Seeds|often)\(`)
