@@ -14,6 +14,6 @@
 //
 // The path of one message: `bothy sendmail` finds nobody at the socket and calls Put: a file under a name that is not looked at, synced, renamed,
 // and the name synced too. The Collector opens it, submits it as its owner, and removes it. Where its recipients take
-// several transactions, the file's name says behind each how many of them are settled, and a start goes on from there. Recipients who are refused for good are told of in
+// several transactions, the file's name says behind each how many of them are settled, and whether all who were refused were told of, and a start goes on from there. Recipients who are refused for good are told of in
 // a notice to the sender; where there is nobody to tell, the file stays under another name and the log says so.
 package drop

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -272,6 +273,85 @@ func TestFurther(t *testing.T) {
 	}
 	if got := fmt.Sprint(seen, told, names(t, dir)); got != "[r0 r1 r2 r4 r5 r6] [r3] []" {
 		t.Error(got)
+	}
+}
+
+// TestRefusedAndNobodyToTell: a message whose sender cannot be told that a recipient was refused is kept, whenever the server dies or the next hop breaks
+// off while its recipients take several transactions; nobody is forgotten, and who has it gets it again only where his reply was lost (RFC 1047).
+func TestRefusedAndNobodyToTell(t *testing.T) {
+	env := letter.Clone()
+	env.ReversePath, env.Recipients = message.Address{}, nil
+	for i := range 6 {
+		env.Recipients = append(env.Recipients, message.Recipient{Address: message.Address{Local: fmt.Sprint("r", i), Domain: "d.example"}})
+	}
+	for _, broken := range []struct {
+		how    string
+		happen func() ([]smtp.Reply, error)
+	}{
+		{"died", func() ([]smtp.Reply, error) { runtime.Goexit(); return nil, nil }},
+		{"cut", func() ([]smtp.Reply, error) { return nil, errors.New("cut") }},
+	} {
+		for _, bad := range []int{0, 3, 5} { // one of each transaction
+			steps := 1
+			for stop := 0; stop < steps; stop++ { // the first breaks nothing, and counts the steps
+				t.Run(fmt.Sprint(broken.how, bad, stop), func(t *testing.T) {
+					dir := folder(t, false)
+					if err := Put(dir, &env, strings.NewReader(text)); err != nil {
+						t.Fatal(err)
+					}
+					step, sent := 0, map[string]int{}
+					here := func() bool { step++; return step == stop }
+					c := Collector{Dir: dir, Log: slog.New(slog.DiscardHandler)}
+					c.Submit = func(_ context.Context, _ int, env *message.Envelope, _ io.Reader, _ int64) ([]smtp.Reply, error) {
+						if here() {
+							return broken.happen()
+						}
+						replies := make([]smtp.Reply, len(env.Recipients))
+						for i, to := range env.Recipients {
+							switch {
+							case i >= 2:
+								replies[i] = smtp.RecipientsFull
+							case to.Address.Local == fmt.Sprint("r", bad):
+								replies[i] = smtp.Reply{Code: 550, Text: "no"}
+							default:
+								replies[i] = smtp.Reply{Code: 250}
+								sent[to.Address.Local]++
+							}
+						}
+						if here() { // the reply is lost
+							return broken.happen()
+						}
+						return replies, nil
+					}
+					c.Notify = func(context.Context, *message.Envelope, []queue.Outcome, []byte) (bool, error) {
+						if here() && broken.how == "died" {
+							runtime.Goexit()
+						}
+						return false, nil
+					}
+					for range 2 {
+						swept := make(chan struct{})
+						go func() { defer close(swept); c.sweep(t.Context()) }()
+						<-swept
+					}
+					if left := names(t, dir); len(left) != 1 || !strings.HasPrefix(left[0], refused) {
+						t.Errorf("%q is left", left)
+					}
+					twice := 0
+					for i := range env.Recipients {
+						n := sent[fmt.Sprint("r", i)]
+						if i != bad && n == 0 {
+							t.Errorf("r%d is forgotten", i)
+						}
+						twice += max(n-1, 0)
+					}
+					if twice > 2 {
+						t.Errorf("%v: more than one transaction was sent again", sent)
+					}
+					steps = max(steps, step+1)
+				})
+			}
+		}
 	}
 }
 

@@ -85,18 +85,18 @@ func (c *Collector) collect(ctx context.Context, name string) error {
 		return err
 	}
 	defer i.Close()
-	all, untold := i.env.Recipients, false
+	all := i.env.Recipients
 	replies, err := smtp.Further(len(all), func(left []int) ([]smtp.Reply, error) {
 		if left[0] > 0 { // all before are settled: a crash from here on goes on with this one
 			var err error
-			if name, err = advance(c.Dir, name, i.from+left[0]); err != nil {
+			if name, err = advance(c.Dir, name, i.from+left[0], i.told); err != nil {
 				return nil, err
 			}
 		}
 		env := i.env
 		env.Recipients = smtp.Some(all, left)
 		replies, told, err := c.submit(ctx, i, &env)
-		untold = untold || !told
+		i.told = i.told && told
 		return replies, err
 	})
 	if err == nil && slices.ContainsFunc(replies, smtp.Reply.TooMany) {
@@ -105,7 +105,7 @@ func (c *Collector) collect(ctx context.Context, name string) error {
 	switch file := filepath.Join(c.Dir, name); {
 	case err != nil:
 		return err
-	case untold:
+	case !i.told:
 		c.Log.Error("a message was refused, and there is nobody to tell: it is kept", "file", filepath.Join(c.Dir, refused+name), "user", i.owner)
 		return os.Rename(file, filepath.Join(c.Dir, refused+name))
 	default:

@@ -82,13 +82,18 @@ func removed(file string) error {
 	return nil
 }
 
-// settled stands in a file's name between that and the number of its recipients, from the first, who are settled.
-const settled = "+"
+const (
+	settled = "+" // in a file's name, between that and the number of its recipients, from the first, who are settled
+	untold  = "!" // behind that number: one of them was refused, and there was nobody to tell
+)
 
 // advance renames a file of which more recipients are settled, and has the new name on disk.
-func advance(dir, name string, recipients int) (string, error) {
+func advance(dir, name string, recipients int, told bool) (string, error) {
 	base, _, _ := strings.Cut(name, settled)
 	next := base + settled + strconv.Itoa(recipients)
+	if !told {
+		next += untold
+	}
 	if next == name {
 		return name, nil
 	}
@@ -108,6 +113,7 @@ type item struct {
 	*os.File // at its first octet of content
 	env      message.Envelope
 	from     int   // recipients before those in env, who are settled
+	told     bool  // whoever was refused of them was told of
 	owner    int   // user id
 	size     int64 // octets of content
 	start    int64 // where it begins in the file
@@ -138,7 +144,7 @@ func take(file string) (_ *item, err error) {
 	if !ok || !info.Mode().IsRegular() || stat.Nlink != 1 {
 		return nil, fmt.Errorf("%w: no file of its own", errForeign)
 	}
-	i := &item{File: f, owner: int(stat.Uid)}
+	i := &item{File: f, owner: int(stat.Uid), told: true}
 	head, err := bufio.NewReaderSize(io.LimitReader(f, maxHead), 64<<10).ReadBytes('\n')
 	if err != nil {
 		return nil, fmt.Errorf("%w: no envelope", errForeign)
@@ -148,6 +154,8 @@ func take(file string) (_ *item, err error) {
 		return nil, fmt.Errorf("%w: %w", errForeign, err)
 	}
 	if _, n, ok := strings.Cut(filepath.Base(file), settled); ok {
+		n, silent := strings.CutSuffix(n, untold)
+		i.told = !silent
 		if i.from, err = strconv.Atoi(n); err != nil || i.from < 0 {
 			return nil, fmt.Errorf("%w: its name", errForeign)
 		}
