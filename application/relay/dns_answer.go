@@ -15,6 +15,7 @@ type found struct {
 	origin  Origin
 	proven  bool // without records: the zone says so
 	lasts   time.Duration
+	aliases int // CNAMEs on the way to them
 }
 
 // Bounds of what is believed of an answer.
@@ -35,10 +36,10 @@ var (
 )
 
 // read takes out of an answer what belongs to the question, whatever else stands in it: the records of qtype that name has, or of the
-// name that CNAMEs in the answer lead to. Where those lead out of the answer, more is true and origin.Name is what to ask next.
-func read(answer *dns.Msg, name string, qtype uint16) (f found, more bool, err error) {
+// name that CNAMEs in the answer, most of them at most, lead to. Where those lead out of the answer, more is true and origin.Name is what to ask next.
+func read(answer *dns.Msg, name string, qtype uint16, most int) (f found, more bool, err error) {
 	f.lasts = maxLasting
-	for range maxAliases {
+	for ; f.aliases <= most; f.aliases++ {
 		var alias *dns.CNAME
 		for _, rr := range answer.Answer {
 			h := rr.Header()
@@ -94,7 +95,7 @@ func judge(answer *dns.Msg) error {
 		}
 		return nil
 	case dns.RcodeNameError:
-		if f, _, err := read(answer, answer.Question[0].Name, answer.Question[0].Qtype); err != nil || !f.proven {
+		if f, _, err := read(answer, answer.Question[0].Name, answer.Question[0].Qtype, maxAliases); err != nil || !f.proven {
 			return errUnproven
 		}
 		return nil

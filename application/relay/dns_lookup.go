@@ -40,16 +40,17 @@ func (d *DNS) lookup(ctx context.Context, name string, qtype uint16) (found, err
 // follow asks for a name, and for those that CNAMEs lead to where a server leaves that to us (RFC 7672 §2.1.3).
 func (d *DNS) follow(ctx context.Context, name string, qtype uint16) (found, error) {
 	all := found{lasts: maxLasting, origin: Origin{Secure: true}}
-	for range maxAliases {
+	for {
 		answer, secure, err := d.ask(ctx, name, qtype)
 		if err != nil {
 			return found{}, err
 		}
-		f, more, err := read(answer, name, qtype)
+		f, more, err := read(answer, name, qtype, maxAliases-all.aliases)
 		if err != nil {
 			return found{}, err
 		}
 		all.lasts = min(all.lasts, f.lasts)
+		all.aliases += f.aliases
 		all.records, all.proven = f.records, f.proven
 		all.origin.Name, all.origin.Secure = f.origin.Name, all.origin.Secure && secure
 		switch {
@@ -58,9 +59,8 @@ func (d *DNS) follow(ctx context.Context, name string, qtype uint16) (found, err
 		case !more:
 			return all, nil
 		}
-		name = dns.Fqdn(f.origin.Name)
+		name = dns.Fqdn(f.origin.Name) // with one CNAME less to come at least
 	}
-	return found{}, errAliases
 }
 
 // ask asks the servers in turn until one has an answer; secure says that it is to be believed that DNSSEC vouches for that.

@@ -58,6 +58,29 @@ func TestDNSLies(t *testing.T) {
 	}
 }
 
+// TestDNSAliases: so many CNAMEs are followed, whether an answer holds one of them, some, or all; not one more.
+func TestDNSAliases(t *testing.T) {
+	for _, each := range []int{1, 4, maxAliases + 1} {
+		for count, want := range map[int]error{maxAliases: nil, maxAliases + 1: errAliases} {
+			z, name := zone{}, func(i int) string { return fmt.Sprintf("a%d.example", i) }
+			for i := range count + 1 {
+				var answer []string
+				for k := i; k < min(i+each, count); k++ {
+					answer = append(answer, fmt.Sprintf("%s. 60 IN CNAME %s.", name(k), name(k+1)))
+				}
+				if i+each >= count {
+					answer = append(answer, name(count)+". 60 IN MX 10 mx.example.")
+				}
+				z[name(i)+" MX"] = answer
+			}
+			d := &DNS{Servers: []string{nameserver(t, z.ServeDNS)}}
+			if got, _, err := d.MX(t.Context(), name(0)); !errors.Is(err, want) || (err == nil) != slices.Equal(got, []MX{{10, "mx.example"}}) {
+				t.Errorf("%d CNAMEs, %d in an answer: %v, %v", count, each, got, err)
+			}
+		}
+	}
+}
+
 // TestDNSFlood: an answer with thousands of records costs a bounded part of them.
 func TestDNSFlood(t *testing.T) {
 	d := &DNS{Servers: []string{nameserver(t, func(w dns.ResponseWriter, query *dns.Msg) {
@@ -317,11 +340,11 @@ func FuzzRead(f *testing.F) {
 		if judge(answer) != nil {
 			return
 		}
-		got, more, err := read(answer, q.Name, q.Qtype)
+		got, more, err := read(answer, q.Name, q.Qtype, maxAliases)
 		if err != nil {
 			return
 		}
-		if len(got.records) > maxRecords || got.lasts < 0 || got.lasts > maxLasting || more && len(got.records) > 0 {
+		if len(got.records) > maxRecords || got.aliases > maxAliases || got.lasts < 0 || got.lasts > maxLasting || more && len(got.records) > 0 {
 			t.Fatalf("%+v", got)
 		}
 		for _, rr := range got.records {

@@ -65,7 +65,7 @@ func NewClient(c *Conn, hostname string, t Timeouts) *Client {
 	return &Client{Conn: c, Hostname: hostname, Timeouts: t.or()}
 }
 
-// Greet reads the greeting and sends EHLO, falling back to HELO (RFC 5321 §3.2). A refusal is a Reply; see Reply.NoMail.
+// Greet reads the greeting and sends EHLO, falling back to HELO (RFC 5321 §3.2). A refusal is a Reply.
 func (c *Client) Greet(ctx context.Context) error {
 	if err := c.Conn.begin(ctx); err != nil {
 		return c.fail(ctx, err)

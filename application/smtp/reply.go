@@ -24,7 +24,3 @@ func (r Reply) Temporary() bool { return r.Code/100 == 4 }
 
 // Permanent reports a final refusal (5yz).
 func (r Reply) Permanent() bool { return r.Code/100 == 5 }
-
-// NoMail reports that a host, or the next hop of an address, takes no mail from anybody: there is no point in trying again
-// (RFC 7504 §3: 521 for a greeting, §4: 556 for a RCPT).
-func (r Reply) NoMail() bool { return r.Code == 521 || r.Code == 556 }
