@@ -85,6 +85,17 @@ func TestSpoolTools(t *testing.T) {
 		if code, errs := a.tool(t, nil, "export", file); code != 1 || !strings.Contains(errs, "exists") {
 			t.Errorf("running %v: exported over a file: %d %s", running, code, errs)
 		}
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var errs strings.Builder
+		cut := exec.Command(program, "queue", "export", "--config", a.file)
+		cut.Stdout, cut.Stderr = full, &errs
+		if err := cut.Run(); cut.ProcessState.ExitCode() != 1 || !strings.Contains(errs.String(), "no space left") {
+			t.Errorf("running %v: exported to a full disk: %v %s", running, err, errs.String())
+		}
+		full.Close()
 		want := messages // the second time they are there already
 		if !running {
 			want = 0

@@ -6,10 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -18,6 +22,8 @@ import (
 	"bothy/application/queue"
 	"bothy/application/queue/queuetest"
 	"bothy/application/smtp"
+	"bothy/lib/sim"
+	"bothy/lib/wal"
 )
 
 // various fills a spool with messages in every state, and returns its options.
@@ -149,6 +155,131 @@ func TestImportDamaged(t *testing.T) {
 				t.Errorf("%s at %d: %d, %v", name, at, n, err)
 			}
 		}
+	}
+}
+
+// What is behind an export is not passed over: somebody may have put two together.
+func TestImportTwoInOne(t *testing.T) {
+	s, _ := various(t)
+	var export bytes.Buffer
+	if _, err := s.Export(t.Context(), &export); err != nil {
+		t.Fatal(err)
+	}
+	to := queuetest.Open(t, nil)
+	if n, err := to.Import(t.Context(), bytes.NewReader(slices.Repeat(export.Bytes(), 2)), nil); n != 300 || !errors.Is(err, queue.ErrCopy) {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// An export leaves out what is damaged, whenever that is found out, and nothing else.
+func TestExportDamaged(t *testing.T) {
+	s, o := various(t)
+	bodies, err := filepath.Glob(filepath.Join(o.Dir, "bodies", "*"))
+	if err != nil || len(bodies) != 8 {
+		t.Fatal(bodies, err)
+	}
+	for _, name := range bodies[:2] {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)-1] ^= 1
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect := func(what string) {
+		t.Helper()
+		var export bytes.Buffer
+		if n, err := s.Export(t.Context(), &export); n != 298 || err != nil {
+			t.Errorf("%s: exported %d, %v", what, n, err)
+		}
+		if n, err := queuetest.Open(t, nil).Import(t.Context(), &export, nil); n != 298 || err != nil {
+			t.Errorf("%s: imported %d, %v", what, n, err)
+		}
+	}
+	if v, err := s.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 2 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	expect("known")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = queue.Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	expect("not known yet")
+}
+
+// shut is a file system whose files cannot be opened for some time, for want of descriptors.
+type shut struct {
+	wal.FS
+	now atomic.Bool
+}
+
+func (s *shut) Open(name string) (wal.File, error) {
+	if s.now.Load() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	return s.FS.Open(name)
+}
+
+// What cannot be read for the moment is not damaged: an export without it would be taken for whole.
+func TestExportUnreadable(t *testing.T) {
+	files := &shut{FS: wal.OS()}
+	s := queuetest.OpenWith(t, queue.Options{
+		Dir: t.TempDir(), Router: queuetest.Router(queuetest.ByDomain), FS: files, Config: queue.Config{SegmentSize: 64 << 10, FreeSpace: 1 << 20, InlineBody: 4 << 10},
+	})
+	if err := s.Accept(t.Context(), envelope(t, "a@home.example", "b@d.example"), strings.NewReader(strings.Repeat("x", 10_000))); err != nil {
+		t.Fatal(err)
+	}
+	files.now.Store(true)
+	if n, err := s.Export(t.Context(), io.Discard); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("%d, %v", n, err)
+	}
+	files.now.Store(false)
+	if n, err := s.Export(t.Context(), io.Discard); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
+// A disk that fills up ends an import: what it took is on disk and counted, and the rest comes when it is done again.
+func TestImportFullDisk(t *testing.T) {
+	s, o := various(t)
+	var export bytes.Buffer
+	if _, err := s.Export(t.Context(), &export); err != nil {
+		t.Fatal(err)
+	}
+	disk := sim.NewDisk()
+	disk.Capacity = 2 << 20
+	o.Dir, o.FS = "spool", disk
+	to, err := queue.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	some, err := to.Import(t.Context(), bytes.NewReader(export.Bytes()), nil)
+	if full := new(smtp.Reply); !errors.As(err, full) || full.Error()[:9] != "452 4.3.1" || some == 0 || some >= 300 {
+		t.Fatalf("%d, %v", some, err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk = disk.PowerCut(sim.Synced, 1)
+	disk.Capacity = 0
+	o.FS = disk
+	if to, err = queue.Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer to.Close()
+	if st := to.Stats(); st.Messages != some {
+		t.Errorf("%d on disk, %d were counted", st.Messages, some)
+	}
+	if n, err := to.Import(t.Context(), bytes.NewReader(export.Bytes()), nil); n != 300-some || err != nil {
+		t.Errorf("the rest: %d, %v", n, err)
+	}
+	if got, want := contents(t, to), contents(t, s); got != want {
+		t.Errorf("the copy differs:\n%.2000s\nwant\n%.2000s", got, want)
 	}
 }
 

@@ -157,13 +157,16 @@ func writeHead(w *bufio.Writer, head []byte) {
 // export writes one message; false when it is gone or damaged.
 func (s *Spool) export(w *bufio.Writer, e *entry) (wrote bool, err error) {
 	r, _, err := s.load(e)
-	if err != nil {
-		return false, s.log.Err()
+	if err != nil || !s.proven(e) || s.lost(e) {
+		return false, s.unreadable(e, err)
 	}
 	kept := s.states(e, r)
+	if len(kept.Recipients) == 0 {
+		return false, nil // settled meanwhile
+	}
 	body, err := s.openBody(e)
-	if len(kept.Recipients) == 0 || err != nil {
-		return false, s.log.Err() // settled meanwhile, or damaged
+	if err != nil {
+		return false, s.unreadable(e, err)
 	}
 	defer body.Close()
 	kept.apart = false
@@ -178,6 +181,21 @@ func (s *Spool) export(w *bufio.Writer, e *entry) (wrote bool, err error) {
 	}
 	writeUint(w, sum.Sum32())
 	return true, nil
+}
+
+// lost reports whether a message is settled, or damaged.
+func (s *Spool) lost(e *entry) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return e.live == 0 || e.damaged
+}
+
+// unreadable is what err, of reading a message, means to who reads all of them: nothing when the message is lost.
+func (s *Spool) unreadable(e *entry, err error) error {
+	if s.lost(e) {
+		return s.log.Err()
+	}
+	return err
 }
 
 // Import takes in what Export wrote, with its state and its IDs, and returns how many messages it took; those whose IDs wait here already
@@ -260,7 +278,10 @@ func (m *importer) head() ([]byte, error) {
 	case err != nil:
 		return nil, err
 	case n == 0 && sum == m.seen:
-		return nil, nil
+		if _, err = m.from.ReadByte(); err == io.EOF {
+			return nil, nil
+		}
+		return nil, firstError(err, ErrCopy) // another export behind it, say, which would be lost
 	case n == 0 || n > maxCopyHead:
 		return nil, ErrCopy
 	}

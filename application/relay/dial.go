@@ -229,6 +229,9 @@ func (r *Relay) encrypt(ctx context.Context, s *session, set *settings, h hop) e
 	if !offered && h.mandatory() {
 		return later(7, 10, "%s does not offer STARTTLS, which is required (%s)", h.address, h.demand) // RFC 7672 §2.2, RFC 8461 §5
 	}
+	if !offered && h.trial {
+		r.o.Log.Info("MTA-STS policy in testing would refuse a server without STARTTLS", "exchanger", h.name)
+	}
 	if !offered {
 		return nil
 	}

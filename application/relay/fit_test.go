@@ -26,6 +26,10 @@ func TestRequireTLS(t *testing.T) { // RFC 8689 §4.2.1
 	policed.Addresses = map[string][]netip.Addr{"a.far.example": addrs("192.0.2.1"), "mta-sts.far.example": addrs("192.0.2.80")}
 	policed.Texts = map[string][]string{"_mta-sts.far.example": {"v=STSv1; id=1"}}
 	const policy = "version: STSv1\nmode: testing\nmx: a.far.example\nmax_age: 86400\n"
+	elsewhere := policed
+	elsewhere.Exchangers = map[string][]MX{"far.example": {{10, "c.far.example"}}}
+	elsewhere.Addresses = map[string][]netip.Addr{"c.far.example": addrs("192.0.2.1"), "mta-sts.far.example": addrs("192.0.2.80")}
+	third := ca.issue(t, "c.far.example")
 	for _, test := range []struct {
 		name     string
 		to       string
@@ -40,6 +44,7 @@ func TestRequireTLS(t *testing.T) { // RFC 8689 §4.2.1
 		{"signed, TLSA of another", "bob@far.example", signed(spki(right.Leaf)), &other, true, nil, "later"}, // as all of the lane
 		{"named by a policy", "bob@far.example", policed, &right, true, nil, ""},
 		{"named by a policy, another certificate", "bob@far.example", policed, &other, true, nil, "5.7.10"},
+		{"a policy names another", "bob@far.example", elsewhere, &third, true, nil, "5.7.10"},
 		{"neither signed nor named", "bob@far.example", plain, &right, true, nil, "5.7.10"},
 		{"another certificate", "bob@far.example", signed(), &other, true, nil, "5.7.10"},
 		{"no STARTTLS", "bob@far.example", signed(), nil, true, nil, "5.7.10"},
@@ -88,6 +93,32 @@ func TestRequireTLS(t *testing.T) { // RFC 8689 §4.2.1
 			})
 		})
 	}
+}
+
+// TestRequireTLSNextExchanger: RFC 8689 §4.2.1: from a server that does not promise what is required the client parts with QUIT, and goes to the next.
+func TestRequireTLSNextExchanger(t *testing.T) {
+	ca := newAuthority(t)
+	bubble(t, func(t *testing.T) {
+		x, y := newRemote(nil), newRemote(nil)
+		x.server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "a.far.example")}}
+		y.server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.issue(t, "c.far.example")}}
+		y.server.Offer.RequireTLS = true
+		resolver := Static{
+			Exchangers: map[string][]MX{"far.example": {{10, "a.far.example"}, {20, "c.far.example"}}}, Addresses: world.Addresses,
+			Secure: map[string]bool{"far.example": true},
+		}
+		var parted atomic.Value
+		n := &internet{servers: map[string]func(net.Conn){"192.0.2.3:25": y.serve, "192.0.2.1:25": func(conn net.Conn) {
+			parted.Store(fmt.Sprint(x.server.Serve(t.Context(), smtp.NewConn(conn))))
+		}}}
+		g := newRig(t, n, Options{Resolver: resolver, TLS: &tls.Config{RootCAs: ca.pool}}, Config{})
+		defer g.stop()
+		g.acceptAs("secret", "bob@far.example", func(env *message.Envelope) { env.RequireTLS = true })
+		pass(time.Minute)
+		if x.taken() != "" || y.taken() != "secret bob" || parted.Load() != "<nil>" {
+			t.Errorf("last reply %q; the first session ended with %v", g.lastReply(), parted.Load())
+		}
+	})
 }
 
 // TestTLSNotRequired: RFC 8689 §4.1: mail whose sender asks for it goes whatever the domain's records or policy demand, with TLS where

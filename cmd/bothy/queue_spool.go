@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"bothy/application/queue"
+	"bothy/lib/file"
 	"bothy/management/admin"
 
 	site "bothy"
@@ -190,7 +191,9 @@ func (c *queueExportCmd) Run(ctx context.Context, g *globals, std stdio) (err er
 			}
 			if f.Close(); err != nil {
 				os.Remove(c.File)
+				return
 			}
+			err = file.SyncDir(filepath.Dir(c.File))
 		}()
 	} else if tty, ok := std.out.(*os.File); ok && isTerminal(tty) {
 		return exit{exitUsage, errors.New("an export is nothing to read: name a file, or pipe it on")}
