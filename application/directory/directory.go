@@ -1,11 +1,13 @@
 package directory
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"bothy/application/message"
@@ -62,22 +64,62 @@ type Customer struct {
 // MaxLongPoll keeps an answer to ATRN that is held back within the 300 seconds for which fetchmail waits by default.
 const MaxLongPoll = 4 * time.Minute
 
+// written is a Customer as JSON has it.
+type written struct {
+	Account     string    `json:"account"`
+	Domains     []string  `json:"domains"`
+	MinInterval span      `json:"min_interval"`
+	EmptyTurns  bool      `json:"empty_turns"`
+	Linger      span      `json:"linger"`
+	LongPoll    span      `json:"long_poll"`
+	KeepLarge   bool      `json:"keep_large"`
+	Host        string    `json:"host,omitempty"`
+	Budget      int64     `json:"budget,omitempty"`
+	Largest     int64     `json:"largest,omitempty"`
+	Quota       Quota     `json:"quota,omitzero"`
+	LastContact time.Time `json:"last_contact,omitzero"`
+}
+
+// span is a time written as "5m0s".
+type span time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (s span) MarshalText() ([]byte, error) { return []byte(time.Duration(s).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *span) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no time such as \"5m0s\"", text)
+	}
+	*s = span(d)
+	return nil
+}
+
+func (c *Customer) written() written {
+	return written{
+		c.Account, c.Domains, span(c.MinInterval), c.EmptyTurns, span(c.Linger), span(c.LongPoll), c.KeepLarge, c.Host, c.Budget, c.Largest,
+		c.Quota, c.LastContact,
+	}
+}
+
 // MarshalJSON writes times as "5m0s" and leaves out a contact that never was.
-func (c Customer) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Account     string    `json:"account"`
-		Domains     []string  `json:"domains"`
-		MinInterval string    `json:"min_interval"`
-		EmptyTurns  bool      `json:"empty_turns"`
-		Linger      string    `json:"linger"`
-		LongPoll    string    `json:"long_poll"`
-		KeepLarge   bool      `json:"keep_large"`
-		Host        string    `json:"host,omitempty"`
-		Budget      int64     `json:"budget,omitempty"`
-		Largest     int64     `json:"largest,omitempty"`
-		Quota       Quota     `json:"quota,omitzero"`
-		LastContact time.Time `json:"last_contact,omitzero"`
-	}{c.Account, c.Domains, c.MinInterval.String(), c.EmptyTurns, c.Linger.String(), c.LongPoll.String(), c.KeepLarge, c.Host, c.Budget, c.Largest, c.Quota, c.LastContact})
+func (c Customer) MarshalJSON() ([]byte, error) { return json.Marshal(c.written()) }
+
+// UnmarshalJSON reads what MarshalJSON writes. What is not there stays as it is; what nobody knows is an error.
+func (c *Customer) UnmarshalJSON(text []byte) error {
+	w := c.written()
+	w.Domains = slices.Clone(w.Domains) // which others may be reading
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&w); err != nil {
+		return err
+	}
+	*c = Customer{
+		w.Account, w.Domains, time.Duration(w.MinInterval), w.EmptyTurns, time.Duration(w.Linger), time.Duration(w.LongPoll), w.KeepLarge, w.Host,
+		w.Budget, w.Largest, w.Quota, c.Disabled, w.LastContact,
+	}
+	return nil
 }
 
 // Alias is an address that stands for another one.

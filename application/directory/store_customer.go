@@ -15,13 +15,7 @@ func (d *Directory) AddCustomer(ctx context.Context, c Customer) error {
 		if _, ok := s.customers[name]; ok {
 			return refuse(ErrTaken, "account %s is a customer already", name)
 		}
-		var contact int64
-		if !c.LastContact.IsZero() {
-			contact = c.LastContact.UnixMilli()
-		}
-		return exec("INSERT INTO customer (account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-			name, c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge,
-			c.Host, c.Budget, c.Largest, contact)
+		return putAll(exec, customerRows, [][]any{c.row(name)})
 	})
 }
 
@@ -31,14 +25,24 @@ func (d *Directory) SetCustomer(ctx context.Context, c Customer) error {
 		if _, err := s.customer(name); err != nil {
 			return err
 		}
-		err := exec("UPDATE customer SET min_interval = ?, empty_turns = ?, linger = ?, long_poll = ?, keep_large = ?, host = ?, budget = ?, largest = ? WHERE account = ?",
-			c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge,
-			c.Host, c.Budget, c.Largest, name)
-		if err != nil {
+		if err := putAll(exec, customerRows, [][]any{c.row(name)}); err != nil {
 			return err
 		}
 		return exec("DELETE FROM customer_domain WHERE account = ?", name)
 	})
+}
+
+// customerRows are customers; one that is there keeps its last contact.
+var customerRows = rows{"customer", "account, min_interval, empty_turns, linger, long_poll, keep_large, host, budget, largest, last_contact", ` ON CONFLICT (account) DO UPDATE SET
+	min_interval = excluded.min_interval, empty_turns = excluded.empty_turns, linger = excluded.linger, long_poll = excluded.long_poll,
+	keep_large = excluded.keep_large, host = excluded.host, budget = excluded.budget, largest = excluded.largest`}
+
+// row is one of customerRows.
+func (c *Customer) row(name string) []any {
+	return []any{
+		name, c.MinInterval.Milliseconds(), c.EmptyTurns, c.Linger.Milliseconds(), c.LongPoll.Milliseconds(), c.KeepLarge, c.Host, c.Budget, c.Largest,
+		milliseconds(c.LastContact),
+	}
 }
 
 // changeCustomer checks c, lets edit write the customer, and then writes its domains.
@@ -46,18 +50,9 @@ func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s 
 	if err := c.check(); err != nil {
 		return err
 	}
-	if len(c.Domains) == 0 {
-		return refuse(ErrInvalid, "customer %s has no domain: name at least one", c.Account)
-	}
-	var domains []string
-	for _, domain := range c.Domains {
-		domain, err := checkHeld(domain)
-		if err != nil {
-			return err
-		}
-		if !slices.Contains(domains, domain) {
-			domains = append(domains, domain)
-		}
+	domains, err := c.checkDomains()
+	if err != nil {
+		return err
 	}
 	return d.changeAccount(ctx, c.Account, func(a *account, s *snapshot, exec execer) error {
 		if err := edit(s, a.Name, exec); err != nil {
@@ -73,6 +68,23 @@ func (d *Directory) changeCustomer(ctx context.Context, c Customer, edit func(s 
 		}
 		return nil
 	})
+}
+
+// checkDomains returns the domains as they are kept, each once.
+func (c *Customer) checkDomains() (domains []string, err error) {
+	if len(c.Domains) == 0 {
+		return nil, refuse(ErrInvalid, "customer %s has no domain: name at least one", c.Account)
+	}
+	for _, domain := range c.Domains {
+		domain, err := checkHeld(domain)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(domains, domain) {
+			domains = append(domains, domain)
+		}
+	}
+	return domains, nil
 }
 
 // check refuses what is no time to wait, no host to go to and no size.

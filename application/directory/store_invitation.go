@@ -47,14 +47,19 @@ const (
 	keptInvitation = 30 * 24 * time.Hour
 )
 
+func newInvitation(account string, life time.Duration, now time.Time) (i Invitation, secret string, v sasl.Verifier, err error) {
+	i = Invitation{ID: strings.ToLower(rand.Text()[:8]), Account: account, Created: now, Expires: now.Add(life)}
+	secret = rand.Text() // 130 bits
+	v, err = sasl.NewRandomVerifier(i.ID, secret)
+	return i, secret, v, err
+}
+
 // Invite makes an invitation to an account, good for life, and revokes those made before. The secret cannot be had again.
 func (d *Directory) Invite(ctx context.Context, name string, life time.Duration, now time.Time) (i Invitation, secret string, err error) {
 	if life < minInvitation {
 		return i, "", refuse(ErrInvalid, "an invitation for %v: at least %v", life, minInvitation)
 	}
-	i = Invitation{ID: strings.ToLower(rand.Text()[:8]), Account: canonicalName(name), Created: now, Expires: now.Add(life)}
-	secret = rand.Text() // 130 bits
-	v, err := sasl.NewVerifier(i.ID, secret, 0)
+	i, secret, v, err := newInvitation(canonicalName(name), life, now)
 	if err != nil {
 		return i, "", err
 	}

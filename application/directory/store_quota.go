@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"time"
@@ -18,17 +19,31 @@ type Quota struct {
 	Warned   time.Time       `json:"warned,omitzero"`    // when the last warning went out
 }
 
+// plainQuota is a Quota without methods.
+type plainQuota Quota
+
+// writtenQuota is a Quota as JSON has it.
+type writtenQuota struct {
+	plainQuota
+	Lifetime span `json:"lifetime,omitzero"`
+}
+
 // MarshalJSON writes the lifetime as "240h0m0s".
 func (q Quota) MarshalJSON() ([]byte, error) {
-	type plain Quota
-	lifetime := ""
-	if q.Lifetime != 0 {
-		lifetime = q.Lifetime.String()
+	return json.Marshal(writtenQuota{plainQuota(q), span(q.Lifetime)})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes. What is not there stays as it is; what nobody knows is an error.
+func (q *Quota) UnmarshalJSON(text []byte) error {
+	w := writtenQuota{plainQuota(*q), span(q.Lifetime)}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&w); err != nil {
+		return err
 	}
-	return json.Marshal(struct {
-		plain
-		Lifetime string `json:"lifetime,omitempty"`
-	}{plain(q), lifetime})
+	*q = Quota(w.plainQuota)
+	q.Lifetime = time.Duration(w.Lifetime)
+	return nil
 }
 
 // Bounds of a lifetime. The least is that of the queue's own.
@@ -40,11 +55,8 @@ const (
 // SetQuota gives a customer this quota in place of the one it had; when it was warned stays. An address in the customer's own domains is refused with ErrInvalid:
 // the warning would wait with the rest.
 func (d *Directory) SetQuota(ctx context.Context, name string, q Quota) error {
-	if q.Octets < 0 || q.Messages < 0 {
-		return refuse(ErrInvalid, "a quota is negative")
-	}
-	if q.Lifetime != 0 && (q.Lifetime < minLifetime || q.Lifetime > maxLifetime) {
-		return refuse(ErrInvalid, "mail waits from %v to %v, not %v", minLifetime, maxLifetime, q.Lifetime)
+	if err := q.check(); err != nil {
+		return err
 	}
 	name = canonicalName(name)
 	return d.change(ctx, func(s *snapshot, exec execer) error {
@@ -55,10 +67,30 @@ func (d *Directory) SetQuota(ctx context.Context, name string, q Quota) error {
 		if s.held[canonical(q.Warn).Domain] == c.Account {
 			return refuse(ErrInvalid, "%s is in a domain of %s itself: a warning would wait there with the rest", q.Warn, c.Account)
 		}
-		return exec("INSERT INTO customer_quota (account, octets, messages, lifetime, warn, warned) VALUES (?, ?, ?, ?, ?, ?)"+
-			" ON CONFLICT (account) DO UPDATE SET octets = excluded.octets, messages = excluded.messages, lifetime = excluded.lifetime, warn = excluded.warn",
-			c.Account, q.Octets, q.Messages, q.Lifetime.Milliseconds(), q.Warn.String(), milliseconds(c.Quota.Warned))
+		return putAll(exec, quotaRows, [][]any{q.row(c.Account, c.Quota.Warned)})
 	})
+}
+
+// quotaRows are the quotas of customers.
+var quotaRows = rows{
+	"customer_quota", "account, octets, messages, lifetime, warn, warned",
+	" ON CONFLICT (account) DO UPDATE SET octets = excluded.octets, messages = excluded.messages, lifetime = excluded.lifetime, warn = excluded.warn",
+}
+
+// row is one of quotaRows.
+func (q *Quota) row(account string, warned time.Time) []any {
+	return []any{account, q.Octets, q.Messages, q.Lifetime.Milliseconds(), q.Warn.String(), milliseconds(warned)}
+}
+
+// check refuses what bounds nothing in this world.
+func (q *Quota) check() error {
+	if q.Octets < 0 || q.Messages < 0 {
+		return refuse(ErrInvalid, "a quota is negative")
+	}
+	if q.Lifetime != 0 && (q.Lifetime < minLifetime || q.Lifetime > maxLifetime) {
+		return refuse(ErrInvalid, "mail waits from %v to %v, not %v", minLifetime, maxLifetime, q.Lifetime)
+	}
+	return nil
 }
 
 // LifetimeOf is how long mail for a held domain waits; 0: as the queue's configuration says.

@@ -64,7 +64,7 @@ func Redeem(ctx context.Context, dial func(ctx context.Context, network, address
 		return Grant{}, classify(err, ErrUnreachable)
 	}
 	offered, _ := client.Has("AUTH")
-	mechanism, err := sasl.Choose(scramOnly(offered), sasl.Channel{TLS: client.Conn.TLS()}, sasl.Credentials{Username: login + t.ID, Password: t.Secret})
+	mechanism, err := sasl.Choose(scramOnly(offered), sasl.Channel{TLS: client.Conn.TLS()}, sasl.Credentials{Username: login + t.ID, Password: t.Secret, Random: true})
 	if err != nil {
 		return Grant{}, fmt.Errorf("%w: %w", ErrRefused, err)
 	}

@@ -165,7 +165,12 @@ func TestStrangers(t *testing.T) {
 		if username == "" {
 			return client
 		}
-		if err := client.Auth(t.Context(), sasl.SCRAM(username, password, sasl.Channel{TLS: client.Conn.TLS()}, secure)); err != nil {
+		offered, _ := client.Has("AUTH")
+		mechanism, err := sasl.Choose(scramOnly(offered), sasl.Channel{TLS: client.Conn.TLS()}, sasl.Credentials{Username: username, Password: password, Random: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := client.Auth(t.Context(), mechanism); err != nil {
 			t.Fatal(err)
 		}
 		return client

@@ -12,6 +12,7 @@ type Credentials struct {
 	Password    string // empty: none
 	Certificate bool   // a client certificate was shown in the TLS handshake
 	AllowCRAM   bool   // CRAM-MD5 may be used where nothing better is offered
+	Random      bool   // the password is of 128 random bits or more: how often it is hashed does not matter
 }
 
 // Choose picks the best of the mechanisms offered that cred and ch allow: EXTERNAL, SCRAM-SHA-256-PLUS, SCRAM-SHA-256, then under TLS
@@ -29,7 +30,11 @@ func Choose(offered []string, ch Channel, cred Credentials) (Client, error) {
 	plus := bindable && offers(offered, SCRAMSHA256Plus) // RFC 5802 §6: a client that can MUST bind where PLUS is offered
 	switch {
 	case plus || offers(offered, SCRAMSHA256):
-		return SCRAM(cred.Username, cred.Password, ch, plus), nil
+		c := newSCRAM(cred.Username, cred.Password, ch, plus)
+		if cred.Random {
+			c.least = RandomIterations
+		}
+		return c, nil
 	case ch.TLS != nil && offers(offered, PLAIN):
 		return Plain(cred.Username, cred.Password), nil
 	case ch.TLS != nil && offers(offered, LOGIN):

@@ -116,6 +116,7 @@ func (s *scramServer) prove(ctx context.Context, message string) ([]byte, error)
 // scramClient is the client's half.
 type scramClient struct {
 	username, password string
+	least              int    // iterations that it takes
 	header             string // gs2-header
 	bound              []byte // channel binding data; nil without "p="
 	nonce              string
@@ -126,7 +127,11 @@ type scramClient struct {
 
 // SCRAM is a client of SCRAM-SHA-256, or of SCRAM-SHA-256-PLUS when plus says that the server offers it and ch can be bound.
 func SCRAM(username, password string, ch Channel, plus bool) Client {
-	c := &scramClient{username: username, password: password, nonce: newNonce(), header: "n,,"}
+	return newSCRAM(username, password, ch, plus)
+}
+
+func newSCRAM(username, password string, ch Channel, plus bool) *scramClient {
+	c := &scramClient{username: username, password: password, least: minIterations, nonce: newNonce(), header: "n,,"}
 	if b, ok := ch.binding(); ok && plus {
 		c.header, c.bound = "p="+b.name+",,", b.data
 	} else if ok {
@@ -179,7 +184,7 @@ func (c *scramClient) prove(challenge string) ([]byte, error) {
 	switch {
 	case !strings.HasPrefix(first.nonce, c.nonce) || first.nonce == c.nonce: // RFC 5802 §5.1
 		return nil, fmt.Errorf("%w: its nonce does not continue ours", ErrServer)
-	case first.iterations < minIterations || first.iterations > maxIterations:
+	case first.iterations < c.least || first.iterations > maxIterations:
 		return nil, fmt.Errorf("%w: %d iterations", ErrServer, first.iterations)
 	case len(first.salt) == 0 || len(first.salt) > maxSaltLength:
 		return nil, fmt.Errorf("%w: salt of %d octets", ErrServer, len(first.salt))

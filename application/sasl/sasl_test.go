@@ -359,7 +359,7 @@ func TestTemporary(t *testing.T) {
 		} else {
 			near.TLS = state
 		}
-		c, err := Choose([]string{mechanism}, near, Credentials{"keeper", keeperPassword, true, true})
+		c, err := Choose([]string{mechanism}, near, Credentials{"keeper", keeperPassword, true, true, false})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -540,7 +540,7 @@ func BenchmarkLogin(b *testing.B) {
 	for _, mechanism := range []string{PLAIN, CRAMMD5} {
 		b.Run(mechanism, func(b *testing.B) {
 			for b.Loop() {
-				c, _ := Choose([]string{mechanism}, near, Credentials{"keeper", "password", false, true})
+				c, _ := Choose([]string{mechanism}, near, Credentials{"keeper", "password", false, true, false})
 				if err := converse(b, c, start(b, a, mechanism, far)); err != nil {
 					b.Fatal(err)
 				}

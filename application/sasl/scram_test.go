@@ -1,6 +1,7 @@
 package sasl
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -394,4 +395,44 @@ func TestApps(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRandomSecret: a secret that nobody can guess may be hashed once; a client that has no such secret does not let a server ask for that. Who asks for
+// a name that is not there sees the count of those that are.
+func TestRandomSecret(t *testing.T) {
+	const secret = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	v, err := NewRandomVerifier("join:one", secret)
+	if err != nil || v.Iterations != 1 {
+		t.Fatal(v.Iterations, err)
+	}
+	a := &Authenticator{Accounts: invitations{house{verifiers: map[string]Verifier{"join:one": v}}}, Allowed: All()}
+	for _, c := range []struct {
+		cred Credentials
+		want error
+	}{
+		{Credentials{Username: "join:one", Password: secret, Random: true}, nil},
+		{Credentials{Username: "join:one", Password: secret}, ErrServer},
+		{Credentials{Username: "join:one", Password: "wrong", Random: true}, ErrCredentials},
+		{Credentials{Username: "join:two", Password: secret, Random: true}, ErrCredentials},
+		{Credentials{Username: "join:two", Password: secret}, ErrServer},
+	} {
+		client, err := Choose([]string{SCRAMSHA256}, Channel{}, c.cred)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := converse(t, client, start(t, a, SCRAMSHA256, plainChannel)); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v, want %v", c.cred, err, c.want)
+		}
+	}
+}
+
+// invitations knows how often the secrets of those that are not there would have been hashed.
+type invitations struct{ house }
+
+func (i invitations) Verifier(ctx context.Context, name string) (Verifier, error) {
+	v, err := i.house.Verifier(ctx, name)
+	if err != nil {
+		v = Verifier{Iterations: RandomIterations}
+	}
+	return v, err
 }

@@ -24,7 +24,8 @@ type Authenticator struct {
 	// and keep them over restarts: a salt that changes gives a made-up account away. Empty: random, from first use on.
 	Secret []byte
 
-	// Iterations is the count of accounts that do not exist: that of the others, or it gives them away. 0: DefaultIterations.
+	// Iterations is the count of accounts that do not exist: that of the others, or it gives them away. 0: DefaultIterations. An Accounts that
+	// knows better for a name puts it into the Verifier beside ErrCredentials.
 	Iterations int
 
 	once sync.Once
@@ -135,6 +136,9 @@ func (a *Authenticator) verifier(ctx context.Context, name string) (v Verifier, 
 	madeUp := a.madeUp(name) // also when it is not needed: the same work for everybody
 	v, err = a.Accounts.Verifier(ctx, name)
 	if errors.Is(err, ErrCredentials) {
+		if v.Iterations > 0 {
+			madeUp.Iterations = v.Iterations
+		}
 		return madeUp, false, nil
 	}
 	if err != nil {

@@ -15,6 +15,10 @@ const (
 	// site, which must log in over SCRAM at every call. Raise it with care: each PLAIN login costs the server as much.
 	DefaultIterations = 10_000
 
+	// RandomIterations is the count for a secret of 128 random bits or more: whoever would guess it is not stopped by making each guess dearer,
+	// which is what RFC 7677 §4 asks for with passwords in mind. A client must know that it has such a secret: [Credentials.Random].
+	RandomIterations = 1
+
 	minIterations = 4096      // RFC 7677 §4; a client refuses less, for a false server would ask for 1 and guess at leisure
 	maxIterations = 1_000_000 // RFC 5802 §9: a hostile server must not keep a client computing
 )
@@ -34,6 +38,15 @@ func NewVerifier(account, password string, iterations int) (Verifier, error) {
 	if iterations < minIterations || iterations > maxIterations {
 		return Verifier{}, fmt.Errorf("sasl: %d iterations: want %d to %d", iterations, minIterations, maxIterations)
 	}
+	return newVerifier(account, password, iterations)
+}
+
+// NewRandomVerifier is NewVerifier for a secret of 128 random bits or more, in microseconds.
+func NewRandomVerifier(account, secret string) (Verifier, error) {
+	return newVerifier(account, secret, RandomIterations)
+}
+
+func newVerifier(account, password string, iterations int) (Verifier, error) {
 	v := Verifier{Account: account, Salt: make([]byte, saltLength), Iterations: iterations}
 	rand.Read(v.Salt)
 	var err error

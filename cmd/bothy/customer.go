@@ -22,6 +22,7 @@ import (
 type customerCmd struct {
 	Add    customerAddCmd    `cmd:"" help:"Hold the mail of domains for a site, and print the line that sets the site up."`
 	Invite customerInviteCmd `cmd:"" help:"Print a new line that sets up a customer's site; older ones are good no more."`
+	Import customerImportCmd `cmd:"" help:"Add and change any number of customers, from a file."`
 	List   customerListCmd   `cmd:"" help:"List customers."`
 	Show   customerShowCmd   `cmd:"" help:"Show one customer."`
 	Set    customerSetCmd    `cmd:"" help:"Change a customer's domains, or how its calls are answered."`

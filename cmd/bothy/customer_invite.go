@@ -59,32 +59,9 @@ func (c *customerInviteCmd) Run(ctx context.Context, g *globals, std stdio) erro
 
 // invite makes the line for the site.
 func (f inviteFlags) invite(ctx context.Context, d *directory.Directory, cfg *site.Config, account string, answer *customerAnswer) error {
-	t := join.Token{Host: f.host(cfg)}
-	var err error
-	switch {
-	case len(cfg.ODMR.ListenTLS) > 0:
-		t.Implicit = true
-		t.Calls, err = portOf(cfg.ODMR.ListenTLS[0])
-	case len(cfg.ODMR.Listen) > 0:
-		t.Calls, err = portOf(cfg.ODMR.Listen[0])
-	default:
-		err = errors.New("no customer can call here: set odmr.listen, and then `bothy customer invite " + account + "`")
-	}
+	t, err := f.token(cfg)
 	if err != nil {
-		return err
-	}
-	if len(cfg.Submission.Listen) > 0 {
-		if t.Submission, err = portOf(cfg.Submission.Listen[0]); err != nil {
-			return err
-		}
-	}
-	if t.Pin, t.Own, err = site.Key(*cfg, time.Now()); err != nil {
-		return err
-	}
-	for _, made := range []string{cfg.CertificateFolder(), filepath.Join(cfg.CertificateFolder(), "*")} {
-		if err := giveAway(made); err != nil {
-			return err
-		}
+		return fmt.Errorf("%w, and then `bothy customer invite %s`", err, account)
 	}
 	customer, err := d.Customer(ctx, account)
 	if err != nil {
@@ -94,9 +71,40 @@ func (f inviteFlags) invite(ctx context.Context, d *directory.Directory, cfg *si
 	if err != nil {
 		return err
 	}
-	t.Account, t.ID, t.Secret, t.Expires, t.Domains = i.Account, i.ID, secret, i.Expires, customer.Domains
-	answer.Join, answer.Expires = "bothy join "+t.String(), i.Expires
+	answer.Join, answer.Expires = line(t, i, secret, customer.Domains), i.Expires
 	return nil
+}
+
+// line is what the site runs; t says whom it calls.
+func line(t join.Token, i directory.Invitation, secret string, domains []string) string {
+	t.Account, t.ID, t.Secret, t.Expires, t.Domains = i.Account, i.ID, secret, i.Expires, domains
+	return "bothy join " + t.String()
+}
+
+// token says whom a site calls, and how it knows that server.
+func (f inviteFlags) token(cfg *site.Config) (t join.Token, err error) {
+	t.Host = f.host(cfg)
+	switch {
+	case len(cfg.ODMR.ListenTLS) > 0:
+		t.Implicit = true
+		t.Calls, err = portOf(cfg.ODMR.ListenTLS[0])
+	case len(cfg.ODMR.Listen) > 0:
+		t.Calls, err = portOf(cfg.ODMR.Listen[0])
+	default:
+		err = errors.New("no customer can call here: set odmr.listen")
+	}
+	if err == nil && len(cfg.Submission.Listen) > 0 {
+		t.Submission, err = portOf(cfg.Submission.Listen[0])
+	}
+	if err == nil {
+		t.Pin, t.Own, err = site.Key(*cfg, time.Now())
+	}
+	for _, made := range []string{cfg.CertificateFolder(), filepath.Join(cfg.CertificateFolder(), "*")} {
+		if err == nil {
+			err = giveAway(made)
+		}
+	}
+	return t, err
 }
 
 // portOf is the port of an address to listen on.

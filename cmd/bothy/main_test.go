@@ -75,7 +75,7 @@ func golden(t *testing.T, file, got string) {
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "init", "config", "config check", "account", "account add", "account passwd", "account alias add", "account certificate", "account cram",
-		"domain", "customer add", "customer invite", "customer set", "customer remove", "queue", "queue list", "queue retry", "fetch", "join", "sendmail", "completion",
+		"domain", "customer add", "customer import", "customer invite", "customer set", "customer remove", "queue", "queue list", "queue retry", "fetch", "join", "sendmail", "completion",
 	} {
 		r := bothy(t, "", append(strings.Fields(command), "--help")...)
 		if r.code != 0 || r.err != "" {
