@@ -331,7 +331,7 @@ func TestTakenOverInTime(t *testing.T) {
 		if e.closed.Load() {
 			t.Error("closed before its time")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if synctest.Wait(); !e.closed.Load() {
 			t.Errorf("open after %v", hearingOut)
 		}
