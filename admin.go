@@ -84,6 +84,7 @@ type FetchEvent struct {
 	Octets       int64        `json:"octets"`
 	Waited       int          `json:"waited,omitempty"`        // messages that waited when the call began, where the provider says so
 	WaitedOctets int64        `json:"waited_octets,omitempty"` // of their bodies
+	Sent         int          `json:"sent,omitempty"`          // messages that went along, of the last
 	Done         bool         `json:"done,omitempty"`
 	Seconds      float64      `json:"took_seconds,omitempty"` // of the last
 	Outcome      FetchOutcome `json:"outcome,omitempty"`      // of the last

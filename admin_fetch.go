@@ -26,6 +26,7 @@ type ProviderStatus struct {
 	Outcome  FetchOutcome `json:"outcome,omitempty"`  // of it
 	Error    string       `json:"error,omitempty"`    // and why, where it failed
 	Brought  int          `json:"brought,omitempty"`  // messages
+	Sent     int          `json:"sent,omitempty"`     // messages that went along
 	Failures int          `json:"failures,omitempty"` // calls in a row
 	NextCall time.Time    `json:"next_call,omitzero"`
 }
@@ -37,7 +38,7 @@ func (s *Site) providers() []ProviderStatus {
 		st := c.Standing()
 		p := ProviderStatus{
 			Provider: st.Provider, Account: st.Account, Stage: st.Stage.String(), Since: st.Began, Messages: st.Messages, Octets: st.Octets,
-			LastCall: st.LastEnd, Brought: st.Last.Messages, Failures: st.Failures, NextCall: st.Next,
+			LastCall: st.LastEnd, Brought: st.Last.Messages, Sent: st.Last.Sent, Failures: st.Failures, NextCall: st.Next,
 		}
 		if !st.LastEnd.IsZero() {
 			p.Outcome = fetchOutcome(st.LastErr)
@@ -113,7 +114,7 @@ func (s *Site) call(ctx context.Context, c *odmr.Customer, all bool, send func(F
 		})
 	})
 	last := FetchEvent{
-		Provider: c.Config.Provider, Stage: odmr.Ended.String(), Messages: report.Messages, Octets: report.Octets,
+		Provider: c.Config.Provider, Stage: odmr.Ended.String(), Messages: report.Messages, Octets: report.Octets, Sent: report.Sent,
 		Done: true, Seconds: report.Took.Seconds(), Outcome: fetchOutcome(err),
 	}
 	if err != nil {

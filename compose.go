@@ -175,7 +175,10 @@ func (s *Site) composeMovers(next *composition, units map[string]unit) error {
 	if err != nil {
 		return err
 	}
-	units["relay"] = unit{stage: movers, spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, run: out.Run, grace: cfg.StopGrace + cfg.Relay.Grace}
+	units["relay"] = unit{stage: movers, spec: []any{cfg.Relay, cfg.Route.Smarthosts(), keys}, grace: cfg.StopGrace + cfg.Relay.Grace, run: func(ctx context.Context) error {
+		s.relaying.Store(out)
+		return out.Run(ctx)
+	}}
 
 	s.composeCalls(next, units)
 	return nil
@@ -191,7 +194,7 @@ func (s *Site) composeCalls(next *composition, units map[string]unit) {
 		if customer == nil {
 			customer = &odmr.Customer{
 				Hostname: next.cfg.Hostname, Config: cfg, Accept: carried(next.cfg.Hostname, cfg, s.watched(s.spool)), Checkpoints: s.checkpoints, Offer: toFetch(), Link: s.link,
-				Recipients: reach{s.directory, s, cfg}, Names: s.directory.Names, Handed: reach{s.directory, s, cfg}.handed,
+				Recipients: reach{s.directory, s, cfg}, Names: s.directory.Names, Handed: reach{s.directory, s, cfg}.handed, Outward: along{s, cfg.Provider},
 				TLS:   s.certs.client(next.certificate), // for EXTERNAL
 				Watch: s.observeCall(), Log: s.env.Log.With("service", "fetch", "provider", cfg.Provider), Now: s.env.Now,
 			}

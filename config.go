@@ -95,6 +95,9 @@ func (cfg *Config) CheckConfig(report func(key string, err error)) {
 			report(fmt.Sprintf("fetch[%d].provider", i+1), fmt.Errorf("%s is called already, with the same account", fetch.Provider))
 		}
 		calls[callName(fetch)] = true
+		if err := cfg.checkAlong(fetch); err != nil {
+			report(fmt.Sprintf("fetch[%d].send", i+1), err)
+		}
 	}
 	seen := map[string]string{}
 	for _, l := range cfg.listens() {

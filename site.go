@@ -71,8 +71,9 @@ type Site struct {
 	metrics     *metrics.Metrics
 	warn        chan struct{} // somebody looks which customers to warn
 
-	current atomic.Pointer[composition]
-	opened  atomic.Bool // the spool is there
+	current  atomic.Pointer[composition]
+	relaying atomic.Pointer[relay.Relay] // the one that runs; nil before the first
+	opened   atomic.Bool                 // the spool is there
 
 	mu   sync.Mutex
 	open map[port]net.Listener

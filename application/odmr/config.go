@@ -91,6 +91,8 @@ type CustomerConfig struct {
 	Compress bool  `doc:"Let a provider of our kind compress each message on its way here (DEFLATE, by itself, so that one tells nothing of another). For links below some 10 Mbit/s; others take no notice." default:"true"`
 	Largest  int64 `unit:"bytes" doc:"Largest message to take in a call; larger ones wait likewise. 0: any." default:"0" min:"0"`
 
+	Send bool `doc:"Take mail for the smarthost along, where that is this provider: what waits for it when a call begins goes over the same connection, before ATRN, if the provider takes mail there (odmr.take_mail of a provider of our kind). What comes later goes to the smarthost's port as ever."`
+
 	Interval      time.Duration `doc:"Between calls, give or take a tenth. A call is also made when the link comes up." default:"10m" min:"10s"`
 	DialTimeout   time.Duration `doc:"Wait for the connection, and for the TLS handshake." default:"1m" min:"1s"`
 	AnswerTimeout time.Duration `doc:"Wait for the answer to ATRN (RFC 2645 §5.2.1: at least 10 minutes)." default:"10m" min:"10m"`

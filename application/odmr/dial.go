@@ -39,6 +39,7 @@ type Customer struct {
 	Names      func(domain string) (locals []string)                                // everybody whom Recipients knows there; nil: the provider is not told
 	// Checkpoints keeps what came of a message whose connection broke (RFC 1845), where Accept keeps its transaction; nil: nobody does.
 	Checkpoints *checkpoint.Store
+	Outward     Outward        // what a call takes along where Config.Send is set; nil: nothing
 	Link        Link           // nil: always up
 	Watch       func(Progress) // hears of the calls that Run makes; nil: nobody does
 	Log         *slog.Logger
@@ -55,6 +56,10 @@ type Customer struct {
 	last    Standing        // Last and what follows it
 	current *call           // under way: the provider takes one at a time
 	running context.Context // of Run: it does not run where this is nil or has ended
+
+	release  func() // what goes along is held for us; nil: it is not
+	away     bool   // the link is down: Run calls when it comes up
+	stumbled bool   // a call was cut while it sent, and none has got past that since
 }
 
 // Stage is how far a call has come.
@@ -65,6 +70,7 @@ const (
 	Dialing Stage = iota
 	Securing
 	LoggingIn
+	Sending   // mail that goes along, before ATRN
 	Asking    // ATRN is sent; the answer may take 10 minutes (RFC 2645 §5.2.1)
 	Receiving // the connection is turned
 	Lingering // the provider has sent everything and stays, to send at once what comes
@@ -72,7 +78,7 @@ const (
 )
 
 func (s Stage) String() string {
-	return [...]string{"dialing", "securing", "logging in", "asking", "receiving", "lingering", "ended"}[s]
+	return [...]string{"dialing", "securing", "logging in", "sending", "asking", "receiving", "lingering", "ended"}[s]
 }
 
 // Progress is one step of a call.
@@ -92,6 +98,7 @@ type Report struct {
 	Domains  []string      // asked for; none: all that the account has
 	Messages int           // on our disk
 	Octets   int64         // of their bodies
+	Sent     int           // messages that went along, which the provider has now
 	Took     time.Duration // from dialing to the end
 }
 
@@ -275,6 +282,9 @@ func (k *call) request(ctx context.Context, client *smtp.Client) error {
 	if err := k.login(ctx, client); err != nil {
 		return k.leave(ctx, client, err)
 	}
+	if err := k.send(ctx, client); err != nil {
+		return err
+	}
 	k.tell(Asking)
 	reply, err := client.Do(ctx, atrn(k.report.Domains), k.answerTimeout())
 	if err != nil {
@@ -289,6 +299,7 @@ func (k *call) answerTimeout() time.Duration { return cmp.Or(k.cfg.AnswerTimeout
 
 // answered is what the reply to ATRN comes to.
 func (k *call) answered(ctx context.Context, client *smtp.Client, reply smtp.Reply) error {
+	k.stumble(false)
 	switch {
 	case reply.Code/100 == 2:
 		k.promise(promised(reply))

@@ -56,7 +56,11 @@ const resumptions = 4
 // connect dials and asks for the mail: with commands ahead of their replies where the provider was seen to take them, else, or when it has
 // changed, in the order of the RFC. The connection it returns is to be turned.
 func (k *call) connect(ctx context.Context) (net.Conn, *smtp.Conn, error) {
-	nc, conn, err := k.ask(ctx, k.customer.recall())
+	known := k.customer.recall()
+	if k.along = k.wants(); k.along { // which cannot be ahead of what it is answered
+		known = nil
+	}
+	nc, conn, err := k.ask(ctx, known)
 	if errors.Is(err, smtp.ErrChanged) && ctx.Err() == nil {
 		k.customer.Log.Info("the provider has changed: asked once more from the beginning", "why", err)
 		k.customer.forget()
@@ -78,6 +82,7 @@ func (k *call) ask(ctx context.Context, known *memory) (net.Conn, *smtp.Conn, er
 	if known == nil {
 		err = k.request(ctx, client)
 	} else {
+		k.customer.handBack()
 		err = k.requestAhead(ctx, client, known)
 	}
 	if err != nil {

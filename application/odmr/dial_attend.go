@@ -32,6 +32,7 @@ func (a *attendant) add(p Progress) {
 func (a *attendant) since(r Report) Report {
 	r.Messages -= a.before.Messages
 	r.Octets -= a.before.Octets
+	r.Sent -= a.before.Sent
 	return r
 }
 

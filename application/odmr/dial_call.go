@@ -21,6 +21,7 @@ type call struct {
 	cancel   context.CancelCauseFunc
 	last     atomic.Int64 // when the provider was last heard, in nanoseconds since 1970
 	began    time.Time
+	along    bool          // mail goes along
 	stranger bool          // the provider does not know our certificate: the password has to do
 	done     chan struct{} // closed at the end; err is valid then
 	err      error
@@ -45,6 +46,7 @@ type call struct {
 func (k *call) see(ctx context.Context) {
 	c := k.customer
 	start := time.Now()
+	c.reserve()
 	k.err = k.run(ctx)
 	if ctx.Err() == nil && (errors.Is(k.err, ErrUnreachable) || errors.Is(k.err, ErrInterrupted)) {
 		c.evidence(false, k.err.Error())
@@ -61,7 +63,11 @@ func (k *call) see(ctx context.Context) {
 	c.note(k)
 	c.mu.Lock()
 	c.current = nil
+	away := c.away
 	c.mu.Unlock()
+	if !away { // else it is kept for the call that follows when the link is up
+		c.handBack()
+	}
 	close(k.done)
 }
 

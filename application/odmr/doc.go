@@ -2,7 +2,7 @@
 //
 //	RFC 2645  On-Demand Mail Relay  all, both sides
 //	RFC 5321, 4954, 3207            by package smtp, on the same connection
-//	RFC 1870  §4                    what is larger than the customer takes is not sent
+//	RFC 1870  §4                    what is larger than the customer takes is not sent; §3: a provider that lists SIZE takes mail
 //	RFC 2920  §3.1                  messages one behind the other, by package smtp
 //	RFC 1047                        what is in doubt is sent again
 //	RFC 7301  §3.2                  a name for what is spoken where TLS comes first
@@ -18,7 +18,7 @@
 // in and sends ATRN; serve_atrn.go reads it, machine.go decides it, serve_sessions.go gives it the seats of its domains. The connection turns.
 // The provider leases the message with its recipients in the domains asked for (line.go) and sends it with a smtp.Client
 // (serve_reversed.go); the customer takes it with a smtp.Server whose policy knows its own domains only (dial_reversed.go), and its
-// reply to each recipient settles that recipient at the provider. run.go decides when the customer calls, dial_attend.go lets others see a
+// reply to each recipient settles that recipient at the provider. Mail the other way may go along before ATRN (dial_along.go; package relay sends it). run.go decides when the customer calls, dial_attend.go lets others see a
 // call through.
 //
 // # States

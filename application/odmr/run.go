@@ -62,6 +62,7 @@ func (c *Customer) Run(ctx context.Context) error {
 		states, stop = c.Link.Watch()
 		defer stop()
 	}
+	defer c.linked(true, true) // nobody calls any more
 	defer s.stop()
 	for {
 		select {
@@ -122,6 +123,7 @@ func (s *schedule) keep(k *call) {
 func (s *schedule) linked(ctx context.Context, state link.State) {
 	came := state.Up && (!s.up || !state.Since.Equal(s.since))
 	s.up, s.since = state.Up, state.Since
+	s.customer.linked(state.Up, s.call != nil)
 	switch {
 	case !state.Up && s.call != nil && s.call.lingers(): // it could only wait for its timeout
 		s.call.cancel(errLinkDown)
@@ -145,7 +147,7 @@ func (s *schedule) checkStall() {
 // finish notes how a call went and sets the time of the next.
 func (s *schedule) finish(ctx context.Context, k *call) {
 	s.call, s.check = nil, nil
-	attrs := []any{"messages", k.report.Messages, "octets", k.report.Octets, "took", k.report.Took}
+	attrs := []any{"messages", k.report.Messages, "octets", k.report.Octets, "sent", k.report.Sent, "took", k.report.Took}
 	well := k.err == nil || errors.Is(k.err, ErrNoMail)
 	if well {
 		s.customer.Log.Info("call ended", attrs...)

@@ -25,7 +25,7 @@ type crew struct {
 	lanes   map[queue.Lane]*gang // those somebody works on
 	total   int                  // workers in all
 	waiting line                 // want a worker when one is free
-	parked  line                 // want a worker when the link is up
+	parked  line                 // want a worker when the link is up, or nobody holds them any more
 	dead    map[queue.Lane]dead  // whose next hop failed
 	buried  time.Time            // when the long dead were last forgotten
 	closed  bool
@@ -129,7 +129,7 @@ func (c *crew) hire(lane queue.Lane) {
 	switch {
 	case c.closed, c.dead[lane].look != nil: // whoever takes the second look finds all that is due
 		return
-	case !c.relay.runs(lane):
+	case !c.relay.begins(lane):
 		c.parked.add(lane)
 		return
 	}
@@ -147,7 +147,7 @@ func (c *crew) callIn() {
 		switch {
 		case !ok:
 			return
-		case !c.relay.runs(lane):
+		case !c.relay.begins(lane):
 			c.parked.add(lane)
 		case c.lanes[lane] != nil:
 			c.call(lane)

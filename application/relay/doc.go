@@ -23,6 +23,9 @@
 // (send.go) and settles each recipient by its own reply (machine.go). Further messages of the lane go over the same session; it
 // stays open for a few idle seconds, so that a burst of mail pays for one handshake.
 //
+// Mail of a lane may also go over a connection that is somebody else's, such as a call for held mail (along.go): with the same leases and verdicts. The lane is
+// held back from the workers meanwhile.
+//
 // # What is permanent
 //
 // A recipient fails for good only when somebody who knows said so: the next hop by a 5yz to that recipient or message, the domain's zone

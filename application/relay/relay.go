@@ -70,6 +70,7 @@ type Relay struct {
 	crew   crew
 	health health
 	begun  begun
+	holds  holds
 }
 
 // settings are a Config made ready.
@@ -114,7 +115,7 @@ func New(o Options, cfg Config, smarthosts ...string) (*Relay, error) {
 		o.Rand = rand.Float64
 	}
 	r := &Relay{o: o}
-	r.crew.relay = r
+	r.crew.relay, r.crew.closed = r, true // until Run
 	return r, r.Set(cfg, smarthosts...)
 }
 
@@ -217,6 +218,9 @@ func (r *Relay) turn(up bool, why string) {
 
 // runs reports whether lane can be served: the link is up, or it needs none.
 func (r *Relay) runs(lane queue.Lane) bool { return r.up.Load() || !needsUplink(lane) }
+
+// begins reports whether somebody may begin to work on lane.
+func (r *Relay) begins(lane queue.Lane) bool { return r.runs(lane) && !r.holds.has(lane) }
 
 // flapsOf counts the changes of the link that lane depends on.
 func (r *Relay) flapsOf(lane queue.Lane) uint64 {

@@ -41,18 +41,25 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 	case progress:
 		r.crew.praise(w.lane)
 	}
+	r.settle(w.lane, lease, r.judge(w.lane, s, lease, replies, err, over && (excused || reused)), slog.LevelInfo)
+	w.reckon(answered, over)
+}
+
+// judge makes verdicts of the replies to a message that s was to take: lost is what ended the session, again says that its end proves nothing.
+func (r *Relay) judge(lane queue.Lane, s *session, lease *queue.Lease, replies []smtp.Reply, lost error, again bool) []queue.Verdict {
+	progress := slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code/100 == 2 })
 	jitter := r.o.Rand()
 	verdicts := make([]queue.Verdict, len(replies))
 	for i, reply := range replies {
 		if reply.Code == 0 {
-			reply = later(4, 2, "the session with %s was lost: %v", s.remote, err).reply
+			reply = later(4, 2, "the session with %s was lost: %v", s.remote, lost).reply
 		}
 		verdicts[i] = judgeReply(reply, about{
-			smarthost: w.lane.Kind() != "mx",
-			stranger:  !s.known && slices.Contains(r.set.Load().smarthosts, w.lane.Name()),
+			smarthost: lane.Kind() != "mx",
+			stranger:  !s.known && slices.Contains(r.set.Load().smarthosts, lane.Name()),
 			progress:  progress,
-			again:     over && (excused || reused) || reply == smtp.RecipientsFull || reply == smtp.SessionFull,
-			retry:     r.retry(w.lane, lease.Attempts[i]+1, jitter),
+			again:     again || reply == smtp.RecipientsFull || reply == smtp.SessionFull,
+			retry:     r.retry(lane, lease.Attempts[i]+1, jitter),
 			remote:    s.remote,
 		})
 		_, verdicts[i].Tracks = s.client.Has("MTRK")
@@ -60,8 +67,7 @@ func (w *worker) send(hard context.Context, lease *queue.Lease) {
 			verdicts[i].Action = queue.Relayed
 		}
 	}
-	w.settle(lease, verdicts, slog.LevelInfo)
-	w.reckon(answered, over)
+	return verdicts
 }
 
 // closing is the reply of a server that ends the session (RFC 5321 §3.8).
@@ -156,19 +162,19 @@ func (w *worker) put(lease *queue.Lease, f *failure, retry time.Time) {
 	for i := range verdicts {
 		verdicts[i] = queue.Verdict{Failed: f.reply.Permanent(), Reply: f.reply, Remote: f.remote, Retry: retry}
 	}
-	w.settle(lease, verdicts, slog.LevelDebug) // the failure itself is in the log once
+	w.relay.settle(w.lane, lease, verdicts, slog.LevelDebug) // the failure itself is in the log once
 }
 
 // settle hands the verdicts to the queue, and tells the log, deferrals at the level given, and whoever listens.
-func (w *worker) settle(lease *queue.Lease, verdicts []queue.Verdict, deferred slog.Level) {
-	r, id := w.relay, lease.Envelope.ID
+func (r *Relay) settle(lane queue.Lane, lease *queue.Lease, verdicts []queue.Verdict, deferred slog.Level) {
+	id := lease.Envelope.ID
 	recipients := slices.Clone(lease.Envelope.Recipients)
 	if err := lease.Settle(verdicts); err != nil {
-		r.o.Log.Error("verdicts not kept", "lane", w.lane, "id", id, "err", err)
+		r.o.Log.Error("verdicts not kept", "lane", lane, "id", id, "err", err)
 		return
 	}
 	for i, v := range verdicts {
-		r.record(w.lane, id, recipients[i].Address, v, deferred)
+		r.record(lane, id, recipients[i].Address, v, deferred)
 	}
 }
 

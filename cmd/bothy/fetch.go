@@ -165,6 +165,9 @@ func (s *fetching) show(e site.FetchEvent, now time.Time) (err error) {
 		if s.live {
 			fmt.Fprint(s.out, "\r\x1b[K")
 		}
+		if e.Sent > 0 {
+			fmt.Fprintln(s.out, whose+"Sent "+plural(e.Sent, "message")+" along.")
+		}
 		_, err = fmt.Fprintln(s.out, whose+summary(e))
 	case s.live:
 		_, err = fmt.Fprintf(s.out, "\r\x1b[K%s", whose+progress(e, now.Sub(cmp.Or(s.turned[e.Provider], now))))

@@ -124,6 +124,9 @@ func lastCall(p site.ProviderStatus, now time.Time) string {
 	case p.Brought > 0:
 		text += " " + plural(p.Brought, "message")
 	}
+	if p.Sent > 0 {
+		text += ", " + plural(p.Sent, "message") + " sent along"
+	}
 	return text
 }
 
