@@ -251,15 +251,15 @@ func (s *Site) apply(cfg Config) error {
 	if err := s.reloadAddressing(cfg); err != nil { // as above
 		return err
 	}
-	s.spool.Reroute()
+	s.spool.Reroute(nil)
 	return nil
 }
 
-// reroute gives waiting mail the way that its recipients' domains have now. The directory tells when they change, at the earliest while
-// the spool is still being opened.
-func (s *Site) reroute() {
+// reroute gives waiting mail for domains the way that they have now. The directory tells when they change, at the earliest while the spool is still
+// being opened.
+func (s *Site) reroute(domains []string) {
 	if s.opened.Load() {
-		s.spool.Reroute()
+		s.spool.Reroute(route.Among(domains))
 	}
 }
 

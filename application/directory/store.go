@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,9 +26,9 @@ import (
 type Directory struct {
 	file       string
 	log        *slog.Logger
-	domains    func() // Options.Domains
-	host       string // Options.Hostname, canonical
-	iterations int    // Options.Iterations
+	domains    func(changed []string) // Options.Domains
+	host       string                 // Options.Hostname, canonical
+	iterations int                    // Options.Iterations
 	secret     []byte
 	state      atomic.Pointer[snapshot]
 	edited     atomic.Bool
@@ -51,9 +51,9 @@ type Directory struct {
 type Options struct {
 	Log *slog.Logger // what goes wrong behind the scenes; nil: nowhere
 
-	// Domains is told when another set of domains is local or held, whoever changed it: mail that waits may have to take another way.
-	// It must not change the Directory. Nil: nobody is told.
-	Domains func()
+	// Domains is told which domains are local or held now and were not before, or no longer, whoever changed it: their mail that waits may have to
+	// take another way. It must not change the Directory. Nil: nobody is told.
+	Domains func(changed []string)
 
 	// Hostname is this server's own name. It is local as a domain is, but has no names of its own: see Resolve. Empty: it has none.
 	Hostname string
@@ -309,9 +309,30 @@ func (d *Directory) Refresh(ctx context.Context) error {
 func (d *Directory) publish(s *snapshot) {
 	s.host = d.host
 	old := d.state.Swap(s)
-	if d.domains != nil && old != nil && !(maps.Equal(old.local, s.local) && maps.Equal(old.held, s.held)) {
-		d.domains()
+	if d.domains == nil || old == nil {
+		return
 	}
+	if changed := slices.Concat(apart(old.local, s.local), apart(old.held, s.held)); len(changed) > 0 {
+		d.domains(changed)
+	}
+}
+
+// apart returns the keys that one of two maps has and the other does not.
+func apart[V any](a, b map[string]V) (keys []string) {
+	for k := range a {
+		if _, ok := b[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == len(a)-len(b) { // then b has no more
+		return keys
+	}
+	for k := range b {
+		if _, ok := a[k]; !ok {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // execer runs one statement of a change.

@@ -411,9 +411,9 @@ func BenchmarkLoad(b *testing.B) {
 }
 
 func TestDomainsAreAnnounced(t *testing.T) {
-	told := make(chan struct{}, 100)
+	told := make(chan []string, 100)
 	file := filepath.Join(t.TempDir(), "directory.db")
-	d, err := Options{Domains: func() { told <- struct{}{} }}.Open(t.Context(), file)
+	d, err := Options{Domains: func(changed []string) { told <- changed }}.Open(t.Context(), file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,25 +426,39 @@ func TestDomainsAreAnnounced(t *testing.T) {
 	for _, change := range []struct {
 		name string
 		do   func() error
-		want bool
+		want string
 	}{
-		{"an account without addresses", func() error { return d.AddAccount(t.Context(), Account{Name: "clinic"}, "secret") }, false},
+		{"an account without addresses", func() error { return d.AddAccount(t.Context(), Account{Name: "clinic"}, "secret") }, ""},
 		{"a customer's domain, by another process", func() error {
 			return other.AddCustomer(t.Context(), Customer{Account: "clinic", Domains: []string{"clinic.example"}})
-		}, true},
-		{"a password, by another process", func() error { return other.SetPassword(t.Context(), "clinic", "other") }, false},
-		{"a local domain", func() error { return d.AddDomain(t.Context(), "light.example") }, true},
+		}, "clinic.example"},
+		{"a password, by another process", func() error { return other.SetPassword(t.Context(), "clinic", "other") }, ""},
+		{"a local domain", func() error { return d.AddDomain(t.Context(), "light.example") }, "light.example"},
+		{"another domain in place of one", func() error {
+			return d.SetCustomer(t.Context(), Customer{Account: "clinic", Domains: []string{"lab.example"}})
+		}, "clinic.example lab.example"},
+		{"a domain that goes from one to another, and a new one", func() error {
+			_, err := d.Import(t.Context(), []Entry{entry("clinic", "clinic.example"), entry("lab", "lab.example")}, ImportOptions{Now: time.Now()})
+			return err
+		}, "clinic.example"},
+		{"a held domain is local", func() error {
+			if err := d.RemoveCustomer(t.Context(), "lab"); err != nil {
+				return err
+			}
+			<-told
+			return d.AddDomain(t.Context(), "lab.example")
+		}, "lab.example"},
 	} {
 		if err := change.do(); err != nil {
 			t.Fatal(err)
 		}
 		select {
-		case <-told:
-			if !change.want {
-				t.Errorf("%s was announced", change.name)
+		case changed := <-told:
+			if got := strings.Join(changed, " "); got != change.want {
+				t.Errorf("%s was announced: %s", change.name, got)
 			}
 		case <-time.After(5 * pollInterval):
-			if change.want {
+			if change.want != "" {
 				t.Errorf("%s was not announced", change.name)
 			}
 		}

@@ -92,7 +92,7 @@ func BenchmarkSettle(b *testing.B) {
 }
 
 // benchMessages is how many messages BenchmarkOpen has waiting; `go test -bench Open -args -waiting 1000000` is the promise of the spool.
-var benchMessages = flag.Int("waiting", 50_000, "messages that wait in BenchmarkOpen")
+var benchMessages = flag.Int("waiting", 50_000, "messages that wait in BenchmarkOpen and BenchmarkReroute")
 
 // BenchmarkOpen recovers a spool of messages of 4 KiB with one recipient each, and of some with many.
 func BenchmarkOpen(b *testing.B) {
@@ -171,5 +171,34 @@ func fill(b *testing.B, o queue.Options, messages, recipients int) {
 	<-ended
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkReroute is a change of the routes of one domain, and of all, while messages of 100,000 others wait.
+func BenchmarkReroute(b *testing.B) {
+	s := queuetest.OpenWith(b, queue.Options{Config: queue.Config{SegmentSize: 64 << 20}})
+	work := make(chan int, *benchMessages)
+	for i := range *benchMessages {
+		work <- i
+	}
+	close(work)
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for i := range work {
+				env := message.Envelope{Recipients: []message.Recipient{{Address: message.Address{Local: "a", Domain: fmt.Sprintf("d%d.example", i%100_000)}}}}
+				if err := s.Accept(context.Background(), &env, strings.NewReader("Subject: waits\r\n\r\n")); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for name, changed := range map[string]func(queue.Lane) bool{"one": func(l queue.Lane) bool { return l.Name() == "d7.example" }, "all": nil} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				s.Reroute(changed)
+			}
+		})
 	}
 }

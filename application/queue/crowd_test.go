@@ -50,7 +50,7 @@ func crowd(t *testing.T, w *witness, seed uint64) {
 	others.Go(func() {
 		for ctx.Err() == nil && s.log.Err() == nil {
 			s.compact()
-			s.Reroute()
+			s.Reroute(nil)
 			s.List(Filter{}, message.ID{}, 5)
 			runtime.Gosched()
 		}

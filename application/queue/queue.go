@@ -56,10 +56,11 @@ type Store interface {
 	// Lease that returned nil. The channel is closed by stop.
 	Due(kind string) (lanes <-chan Lane, stop func())
 
-	// Flush makes every deferred recipient of some lanes due now, FlushKind of all lanes of a kind. Reroute asks the Router again for all.
+	// Flush makes every deferred recipient of some lanes due now, FlushKind of all lanes of a kind. Reroute asks the Router again for the messages
+	// with a recipient in one of the lanes that may have changed; nil: for all.
 	Flush(lanes ...Lane)
 	FlushKind(kind string)
-	Reroute()
+	Reroute(changed func(Lane) bool)
 
 	// Pause stops the clocks of a kind of lane (its link is down): nothing there becomes due or grows older until Resume, which
 	// also flushes. A pause lasts over a restart until the store is opened again; whoever paused pauses anew.

@@ -118,7 +118,7 @@ type rerouter struct {
 func (r *rerouter) Lane(*message.Envelope, *message.Recipient) Lane {
 	r.asked++
 	if r.asked == 1 {
-		r.spool.Reroute()
+		r.spool.Reroute(nil)
 		return "old/lane"
 	}
 	return "new/lane"
@@ -127,7 +127,7 @@ func (r *rerouter) Lane(*message.Envelope, *message.Recipient) Lane {
 func TestRoutesChangeDuringAccept(t *testing.T) {
 	w, _ := opened(t, "one@a.example")
 	w.spool.o.Router = &rerouter{spool: w.spool, asked: -100} // those of opened first
-	w.spool.Reroute()
+	w.spool.Reroute(nil)
 	w.spool.o.Router = &rerouter{spool: w.spool}
 	if _, err := w.accept(100, "two@a.example"); err != nil {
 		t.Fatal(err)

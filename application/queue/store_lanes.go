@@ -78,25 +78,31 @@ func (s *Spool) saveClock(spans ...span) {
 	}
 }
 
-// Reroute asks the Router again for all. Mail that is accepted meanwhile gets its new lane too.
-func (s *Spool) Reroute() {
+// Reroute asks the Router again for the messages with a recipient in one of the lanes that may have changed; nil: for all. Mail that is accepted
+// meanwhile gets its new lane too.
+func (s *Spool) Reroute(changed func(Lane) bool) {
 	s.routes.Add(1)
 	type place struct {
 		entry *entry
 		at    wal.Position
 	}
 	s.mu.Lock()
-	places := make([]place, 0, len(s.index.messages))
-	for _, e := range s.index.messages {
-		if e.place != (wal.Position{}) { // else it is being accepted: publish asks the Router
-			places = append(places, place{e, e.place})
+	var places []place
+	for name, l := range s.index.lanes {
+		if changed != nil && !changed(name) {
+			continue
+		}
+		for _, stay := range l.stays.items {
+			if e := stay.entry; e.place != (wal.Position{}) { // else it is being accepted: publish asks the Router
+				places = append(places, place{e, e.place})
+			}
 		}
 	}
 	s.mu.Unlock()
 	slices.SortFunc(places, func(a, b place) int { // read them as they lie on the disk
 		return cmp.Or(cmp.Compare(a.at.Segment, b.at.Segment), cmp.Compare(a.at.Offset, b.at.Offset))
 	})
-	for _, p := range places {
+	for _, p := range slices.CompactFunc(places, func(a, b place) bool { return a.entry == b.entry }) { // it may wait in several lanes
 		s.reroute(p.entry)
 	}
 }

@@ -51,6 +51,36 @@ func newRouter(t *testing.T, cfg Config) *Router {
 	return r
 }
 
+// TestAmong: a lane that holds mail for a domain now, or did before the domain was local, held or neither, is among the domain's.
+func TestAmong(t *testing.T) {
+	among := Among([]string{"clinic.example"})
+	for _, r := range []*Router{
+		newRouter(t, Config{}), newRouter(t, Config{Smarthost: "mail.provider.example:587"}),
+		newRouter(t, Config{Via: map[string]string{".example": "192.0.2.7:25"}}), newRouter(t, Config{LAN: map[string]string{"clinic.example": "192.168.1.5:25"}}),
+	} {
+		for _, directory := range []Directory{house{}, nobody{}, nobody{"clinic.example"}} {
+			r.directory = directory
+			to := message.Recipient{Address: message.Address{Local: "nurse", Domain: "Clinic.example"}}
+			if lane := r.Lane(nil, &to); !among(lane) {
+				t.Errorf("%s is not among those of its domain", lane)
+			}
+		}
+	}
+	for _, lane := range []queue.Lane{"odmr/other.example", "mx/example", "mailbox/ward.clinic.example"} {
+		if among(lane) {
+			t.Errorf("%s is among those of another domain", lane)
+		}
+	}
+}
+
+// nobody is a directory of local domains only.
+type nobody []string
+
+func (n nobody) Local(domain string) bool                 { return slices.Contains(n, domain) }
+func (nobody) Held(string) (account string, ok bool)      { return "", false }
+func (nobody) Resolve(message.Address) []string           { return nil }
+func (nobody) Address(string) (a message.Address, _ bool) { return a, false }
+
 func TestLane(t *testing.T) {
 	direct := newRouter(t, Config{})
 	hub := newRouter(t, Config{

@@ -188,6 +188,16 @@ func (r *Router) Lane(_ *message.Envelope, to *message.Recipient) queue.Lane {
 	return queue.Lane("mx/" + domain)
 }
 
+// Among returns which lanes may hold recipients of domains, however they came to be routed there: those called after one of the domains, and those of next
+// hops, which are called after a host.
+func Among(domains []string) func(queue.Lane) bool {
+	named := make(map[string]bool, len(domains))
+	for _, d := range domains {
+		named[d] = true
+	}
+	return func(l queue.Lane) bool { return l.Kind() == "smarthost" || l.Kind() == "lan" || named[l.Name()] }
+}
+
 // Handed reports whether mail for domain goes to another server on this side of the uplink (Config.LAN).
 func (r *Router) Handed(domain string) bool {
 	lane, ok := r.routes.Load().hop(domain)

@@ -448,7 +448,7 @@ func reroute(t *testing.T, s *suite) {
 	s.mu.Lock()
 	s.moved = true
 	s.mu.Unlock()
-	s.Reroute()
+	s.Reroute(nil)
 	s.waiting(t, "moved/y.example", 0, 1)
 	s.waiting(t, "test/y.example", 0, 0)
 	settle(t, l, queue.Verdict{Done: true}, queue.Verdict{}) // the lease holds what it held
@@ -456,6 +456,19 @@ func reroute(t *testing.T, s *suite) {
 	s.waiting(t, "moved/x.example", 1, 1)
 	s.accept(t, "x", "", "four@x.example")
 	s.waiting(t, "moved/x.example", 2, 2)
+
+	// Only what may have changed.
+	s.mu.Lock()
+	s.moved = false
+	s.mu.Unlock()
+	s.accept(t, "x", "", "five@z.example") // there already
+	s.Reroute(func(l queue.Lane) bool { return l == "moved/y.example" })
+	s.waiting(t, "test/y.example", 0, 1)
+	s.waiting(t, "test/x.example", 1, 1) // of the same message
+	s.waiting(t, "moved/x.example", 1, 1)
+	s.Reroute(func(l queue.Lane) bool { return l.Name() == "x.example" })
+	s.waiting(t, "test/x.example", 2, 2)
+	s.waiting(t, "moved/x.example", 0, 0)
 }
 
 func reopen(t *testing.T, s *suite) {
