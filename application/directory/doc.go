@@ -25,7 +25,7 @@
 //
 // One connection does everything (store.go). A change holds SQLite's write lock and is judged against the state under that lock. Triggers note
 // whose rows it changed in the table "changed"; those accounts are read anew under the same lock and put into a copy of the snapshot (30 ms
-// with a hundred thousand accounts; all of them are read, in 0.6 s, at the start and where a domain or an alias changed), so that every question is answered by the new state when
+// with a hundred thousand accounts; all of them are read, in 0.6 s, at the start and where a domain, an alias or more than a hundred accounts changed), so that every question is answered by the new state when
 // the method returns. A change by another process is seen by PRAGMA data_version, asked ten times a second: some 10 µs a time. The schema
 // carries its number in PRAGMA user_version, and opening brings an older one up to date in one transaction (store_schema.go).
 //
@@ -44,6 +44,8 @@
 //   - A domain is local or held for one customer, never both.
 //   - Who shows a certificate is known by its public key (SHA-256 of the SubjectPublicKeyInfo), whoever signed it and however old it is.
 //   - An invitation (store_invitation.go) lets a site set its account's password and key, once, by a secret that is not kept.
+//   - An import (store_import.go) enters any number of customers in one transaction, which is judged as a whole (machine_import.go): a domain may
+//     go from one of them to another.
 //   - Rights (rights.go) widen as whom an account sends and narrow to whom; a disabled account has none of them.
 //
 // Left out: aliases that lead to other hosts (a mailbox can forward), groups and rights beyond sending.
