@@ -158,6 +158,35 @@ func TestImportDamaged(t *testing.T) {
 	}
 }
 
+// No octet of an export may be another, and none be missing at its end; whether a message is new or waits here already.
+func TestImportEveryOctet(t *testing.T) {
+	open := func() *queue.Spool {
+		t.Helper()
+		return queuetest.OpenWith(t, queue.Options{FS: sim.NewDisk(), Dir: "spool", Config: queue.Config{SegmentSize: wal.MinSegmentSize, FreeSpace: 1, InlineBody: 100}})
+	}
+	s := open()
+	for _, body := range []string{"Subject: x\r\n\r\nhello\r\n", strings.Repeat("x", 101)} {
+		if err := s.Accept(t.Context(), envelope(t, "a@home.example", "b@d.example"), strings.NewReader(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var export bytes.Buffer
+	if n, err := s.Export(t.Context(), &export); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	for at := range export.Len() {
+		flipped := bytes.Clone(export.Bytes())
+		flipped[at] ^= 1
+		for name, b := range map[string][]byte{"flipped": flipped, "cut": export.Bytes()[:at]} {
+			for what, to := range map[string]*queue.Spool{"new": open(), "known": s} {
+				if n, err := to.Import(t.Context(), bytes.NewReader(b), nil); n > 2 || what == "known" && n > 0 || !errors.Is(err, queue.ErrCopy) {
+					t.Errorf("%s at %d, %s: %d, %v", name, at, what, n, err)
+				}
+			}
+		}
+	}
+}
+
 // What is behind an export is not passed over: somebody may have put two together.
 func TestImportTwoInOne(t *testing.T) {
 	s, _ := various(t)
@@ -188,17 +217,33 @@ func TestExportDamaged(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	logs, err := filepath.Glob(filepath.Join(o.Dir, "log", "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range logs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i := bytes.Index(b, []byte("line 299\r\n")); i >= 0 {
+			b[i] = '?'
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	expect := func(what string) {
 		t.Helper()
 		var export bytes.Buffer
-		if n, err := s.Export(t.Context(), &export); n != 298 || err != nil {
+		if n, err := s.Export(t.Context(), &export); n != 297 || err != nil {
 			t.Errorf("%s: exported %d, %v", what, n, err)
 		}
-		if n, err := queuetest.Open(t, nil).Import(t.Context(), &export, nil); n != 298 || err != nil {
+		if n, err := queuetest.Open(t, nil).Import(t.Context(), &export, nil); n != 297 || err != nil {
 			t.Errorf("%s: imported %d, %v", what, n, err)
 		}
 	}
-	if v, err := s.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 2 {
+	if v, err := s.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 3 {
 		t.Fatalf("%+v, %v", v, err)
 	}
 	expect("known")
@@ -225,6 +270,11 @@ func (s *shut) Open(name string) (wal.File, error) {
 	return s.FS.Open(name)
 }
 
+// fullDisk is where nothing can be written.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
 // What cannot be read for the moment is not damaged: an export without it would be taken for whole.
 func TestExportUnreadable(t *testing.T) {
 	files := &shut{FS: wal.OS()}
@@ -239,6 +289,11 @@ func TestExportUnreadable(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	files.now.Store(false)
+	for _, s := range []*queue.Spool{s, queuetest.Open(t, nil)} {
+		if n, err := s.Export(t.Context(), fullDisk{}); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("to a full disk: %d, %v", n, err)
+		}
+	}
 	if n, err := s.Export(t.Context(), io.Discard); n != 1 || err != nil {
 		t.Errorf("%d, %v", n, err)
 	}
@@ -262,12 +317,12 @@ func TestImportFullDisk(t *testing.T) {
 	if full := new(smtp.Reply); !errors.As(err, full) || full.Error()[:9] != "452 4.3.1" || some == 0 || some >= 300 {
 		t.Fatalf("%d, %v", some, err)
 	}
-	if err := to.Close(); err != nil {
+	after := disk.PowerCut(sim.Synced, 1)
+	if err := to.Close(); !errors.Is(err, sim.ErrPower) {
 		t.Fatal(err)
 	}
-	disk = disk.PowerCut(sim.Synced, 1)
-	disk.Capacity = 0
-	o.FS = disk
+	after.Capacity = 0
+	o.FS = after
 	if to, err = queue.Open(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}

@@ -96,6 +96,9 @@ func TestDamage(t *testing.T) {
 	if l, err := w.spool.Lease("kind/a.example", "test"); l != nil || err != nil { // it is found out again
 		t.Errorf("a damaged message was leased: %v, %v", l, err)
 	}
+	if v, err := w.spool.Verify(t.Context(), nil); err != nil || len(v.Damaged) != 2 || len(v.SetAside) != 1 {
+		t.Errorf("%+v, %v", v, err)
+	}
 	if n, err := w.spool.Delete(Filter{State: StateDamaged}); n != 2 || err != nil {
 		t.Errorf("deleted %d, %v", n, err)
 	}

@@ -277,6 +277,22 @@ func TestRelayedNotice(t *testing.T) {
 	}
 }
 
+// TestDomainLimitReached: RFC 9422 §4.3: a message none of whose recipients the session still takes goes in the next, at once.
+func TestDomainLimitReached(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		x := newRemote(nil)
+		x.server.Extensions = []smtp.Extension{{Verb: "XLIM", Keyword: "LIMITS RCPTDOMAINMAX=1"}}
+		g := newRig(t, at(x), Options{}, Config{TLS: tlsOpportunistic, SmarthostConnections: 1})
+		defer g.stop()
+		g.accept("one", "a@home.example")
+		g.accept("two", "b@work.example")
+		pass(5 * time.Second)
+		if got := x.taken(); got != "one a, two b" {
+			t.Errorf("came as %s", got)
+		}
+	})
+}
+
 // TestDomainLimit: RFC 9422 §4.3: what one session does not take goes in the next, at once.
 func TestDomainLimit(t *testing.T) {
 	bubble(t, func(t *testing.T) {

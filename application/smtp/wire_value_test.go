@@ -48,3 +48,12 @@ func FuzzValues(f *testing.F) {
 		}
 	})
 }
+
+// TestLimitsDigits: RFC 9422 §4.1: a number has six digits at most.
+func TestLimitsDigits(t *testing.T) {
+	const million = 1_000_000
+	s := &Session{server: &Server{Offer: Offer{Limits: true}}, limits: Limits{Recipients: million, Mails: million, RecipientDomains: million}}
+	if got := string(s.appendOffer(nil)); !strings.HasPrefix(got, "\nLIMITS RCPTMAX=999999 MAILMAX=999999 RCPTDOMAINMAX=999999") {
+		t.Errorf("%q", got)
+	}
+}
