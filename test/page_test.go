@@ -69,6 +69,10 @@ func TestODMRPage(t *testing.T) {
 	p.write(t, strings.Replace(string(text), "127.0.0.1:9", barrenDNS(t), 1)) // what asks is the command, not the server
 	dir := t.TempDir()
 	site := filepath.Join(dir, "bothy.toml")
+	sites := filepath.Join(dir, "sites.json") // which the page tells to write
+	if err := os.WriteFile(sites, []byte("{\"domains\": [\"many.test.example\"]}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	token, joined, ran := "", false, 0
 
 	run := func(b block, args []string) string {
@@ -80,6 +84,12 @@ func TestODMRPage(t *testing.T) {
 		if i := slices.IndexFunc(args, func(a string) bool { return strings.HasPrefix(a, "bothy1-") }); i >= 0 {
 			args[i] = token
 			args = append(args, "--data", filepath.Join(dir, "data"), "--no-start")
+		}
+		if i := slices.Index(args, ">"); i >= 0 {
+			args = args[:i]
+		}
+		if i := slices.Index(args, "sites.json"); i >= 0 {
+			args[i] = sites
 		}
 		out, code := peer.RunEnv(t, []string{"BOTHY_CONFIG=" + file}, "", program, args...)
 		if code != 0 && (args[0] != "fetch" || code != 3) {
