@@ -12,7 +12,7 @@ GOFUMPT := mvdan.cc/gofumpt@v0.12.0
 BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
-.PHONY: run build test test-all test-dhcp differential peers generate style lint bench bench-go bench-dhcp fuzz soak clean
+.PHONY: run build test test-all test-dhcp differential peers generate style vet staticcheck gofumpt lint bench bench-go bench-dhcp fuzz soak clean
 
 run: build
 	$(BIN) try
@@ -20,12 +20,13 @@ run: build
 build:
 	$(GO) build -trimpath -o $(BIN) ./cmd/bothy
 
-# The tests of DHCP wait for timers of leases, so they run beside all the others.
-test: peers style
-	$(MAKE) --no-print-directory -k -j2 test-all test-dhcp
+# What vet has compiled, with the race detector, is what the tests and staticcheck want. Then what waits runs beside what works.
+test: peers vet
+	$(MAKE) --no-print-directory -k -j4 test-all test-dhcp staticcheck gofumpt
 
+# The tests of the whole program take the longest, so they come first.
 test-all:
-	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -race -timeout 14m ./...
+	BOTHY_PEERS=$${BOTHY_PEERS:-auto} $(GO) test -race -timeout 14m ./test ./...
 
 # The programs the tests talk to. Without root it only says what is missing.
 peers:
@@ -43,12 +44,19 @@ generate:
 	$(GO) test ./cmd/bothy -run TestHelp -update
 	$(GO) test -run 'TestRFCIndex|TestChangelog|TestConfigReference' . -args -update
 
-style:
-	@test -z "$$($(GO) run $(GOFUMPT) -l .)" || { $(GO) run $(GOFUMPT) -l .; echo "gofumpt: the files above are not formatted"; exit 1; }
-	$(GO) vet ./...
-	$(GO) vet -tags dhcp ./test/dhcp
-	$(GO) run $(STATICCHECK) ./...
-	$(GO) run $(STATICCHECK) -tags dhcp ./test/dhcp
+style: vet staticcheck gofumpt
+
+vet:
+	$(GO) vet -race ./...
+	$(GO) vet -race -tags dhcp ./test/dhcp
+
+# It gives way to tests that run beside it.
+staticcheck:
+	nice -n 5 $(GO) run -exec 'env "GOFLAGS=-race $(GOFLAGS)"' $(STATICCHECK) ./...
+	nice -n 5 $(GO) run -exec 'env "GOFLAGS=-race $(GOFLAGS)"' $(STATICCHECK) -tags dhcp ./test/dhcp
+
+gofumpt:
+	@out=$$(nice -n 5 $(GO) run $(GOFUMPT) -l .) && test -z "$$out" || { echo "$$out"; echo "gofumpt: the files above are not formatted"; exit 1; }
 
 # And known weaknesses in what we import; says so where the database of them cannot be reached.
 lint: style

@@ -315,6 +315,7 @@ func TestCustomerDNS(t *testing.T) {
 
 // TestInvitationSendsNothing: who has an invitation, which may be used up, writes to nobody with it, whatever customers and other accounts may.
 func TestInvitationSendsNothing(t *testing.T) {
+	t.Parallel()
 	p := startProvider(t, "take_mail = true\n")
 	config, err := os.ReadFile(p.file)
 	if err != nil {

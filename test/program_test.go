@@ -2,6 +2,7 @@
 package test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,6 +28,7 @@ func TestMain(m *testing.M) {
 	}
 	// A program with the race detector waits a second at its end for races that another goroutine might still run into.
 	os.Setenv("GORACE", "atexit_sleep_ms=20 "+os.Getenv("GORACE")) // what is said last counts
+	flag.Set("test.parallel", "8")                                 // if the command line says nothing else: they wait for other programs more than they work
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -23,7 +23,7 @@ var builtIn = filepath.Join(os.TempDir(), fmt.Sprintf("bothy-test-dhcp-%d", os.G
 // build builds the program, once.
 var build = sync.OnceValues(func() (binary string, err error) {
 	binary = filepath.Join(builtIn, "bothy")
-	if out, err := exec.Command("go", "build", "-o", binary, "bothy/cmd/bothy").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-race", "-o", binary, "bothy/cmd/bothy").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w: %s", err, out)
 	}
 	return binary, nil

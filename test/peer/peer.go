@@ -152,6 +152,9 @@ func Start(t testing.TB, name string, args ...string) (*exec.Cmd, *Output) {
 			cmd.Process.Kill()
 			<-done
 		}
+		if strings.Contains(out.String(), "DATA RACE") {
+			t.Errorf("%s has a data race", name)
+		}
 		if t.Failed() {
 			t.Logf("%s printed:\n%s", name, out)
 		}
