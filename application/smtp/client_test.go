@@ -228,6 +228,9 @@ func TestClientTranscripts(t *testing.T) {
 		}, want: "ok\na: 250 taken\nb: 250 taken\nc: 452 4.5.3 the next server takes no more recipients with this message\n" +
 			"d: 452 4.5.3 the next server takes no more recipients with this message\ne: 250 taken\n" +
 			"f: 421 4.5.0 the next server takes no more messages in this session\n"},
+		"limits-lockstep": {run: func(ctx context.Context, c *Client) string {
+			return send(ctx, c, hello, "a") + send(ctx, c, hello, "b")
+		}, want: "ok\na: 250 taken\nb: 421 4.5.0 the next server takes no more messages in this session\n"},
 		"binary": {run: func(ctx context.Context, c *Client) string {
 			return sendEnvelope(ctx, c, "a: b\r\n\r\n\x00\n\r\r\n", &message.Envelope{Body: message.BodyBinary, Recipients: recipients("a")})
 		}, want: "ok\na: 250 taken\n"},
