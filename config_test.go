@@ -38,7 +38,8 @@ func TestConfigFaults(t *testing.T) {
 		host + "fetch.provider = 'p.example:odrm'":                   `2:18: fetch.provider: "p.example:odrm": the port is neither`,
 		host + "route.smarthost = 'p.example:smtpx'":                 `2:19: route.smarthost: "p.example:smtpx": the port is neither`,
 		host + "fetch.send = true\nfetch.provider = 'p.example:366'": `2:14: fetch[1].send: p.example:366 is not the host of route.smarthost`,
-		host + "route.smarthost = 'p.example:587'\nfetch.tls = 'none'\nfetch.provider = 'P.example:366'\nfetch.send = true": `5:14: fetch[1].send: the call is in clear (tls)`,
+		host + "route.smarthost = 'p.example:587'\nfetch.tls = 'none'\nfetch.provider = 'P.example:366'\nfetch.send = true":                                                                           `5:14: fetch[1].send: the call is in clear (tls)`,
+		host + "fetch.send = true\nfetch.provider = 'p.example:366'\nfetch.username = 'ward'\nfetch.password = 'x'\nroute.smarthost = 'p.example:587'\nrelay = {username = 'clinic', password = 'x'}": `2:14: fetch[1].send: the call logs in as "ward", and mail for the smarthost goes as "clinic"`,
 		host + "submission.mechanisms = ['PLIAN']": `2:26: submission.mechanisms[1]: wants one of "EXTERNAL"`,
 	} {
 		name := filepath.Join(dir, "bothy.toml")

@@ -48,16 +48,15 @@ func (r *Relay) Hold(lane queue.Lane) (release func()) {
 }
 
 // SendAlong sends what waits in lane over a session that somebody else has opened, secured and logged in on, and settles each recipient by its own reply, as
-// over a session of the relay's. remote is the server's name, as in the lane. It takes what waits when it begins, what was deferred too, and leaves the rest as it
-// is where the server takes no more: it does not know MAIL, its LIMITS are reached, or the next message's sender requires TLS that is not there. When ctx ends, it
-// finishes the message under way; who cannot wait for that closes the connection. taken counts the messages that the server has now, for some of their
-// recipients at least. err says that the session is over; where it is nil, no transaction is open at the server.
+// over a session of the relay's. remote is the server's name, as in the lane. It takes what waits when it begins, what was deferred too. It leaves as they
+// are messages whose senders require TLS that is not there, and all the rest where the server takes no more: it does not know MAIL, or its LIMITS are
+// reached. When ctx ends, it finishes the message under way; who cannot wait for that closes the connection. taken counts the messages that the server
+// has now, for some of their recipients at least. err says that the session is over; where it is nil, no transaction is open at the server.
 func (r *Relay) SendAlong(ctx context.Context, client *smtp.Client, lane queue.Lane, remote string) (taken int, err error) {
 	_, strict := client.Has("REQUIRETLS")
 	s := &session{client: client, conn: client.Conn, remote: remote, known: true, strict: strict && client.Conn.TLS() != nil, limits: limitsOf(client)}
 	r.o.Queue.Flush(lane)
 	_, waiting := r.o.Queue.Waiting(lane)
-	open := false // a transaction may be
 	for ; waiting > 0 && ctx.Err() == nil && !s.full(); waiting-- {
 		lease, err := r.o.Queue.Lease(lane, "call")
 		if err != nil {
@@ -67,8 +66,8 @@ func (r *Relay) SendAlong(ctx context.Context, client *smtp.Client, lane queue.L
 			break
 		}
 		if requiresTLS(&lease.Envelope) && !s.strict { // RFC 8689 §4.2.1: the relay may find better
-			lease.Release()
-			break
+			defer lease.Release() // and not again in this round
+			continue
 		}
 		took, err := r.sendOne(ctx, s, lane, lease)
 		if took {
@@ -78,9 +77,8 @@ func (r *Relay) SendAlong(ctx context.Context, client *smtp.Client, lane queue.L
 			r.o.Log.Warn("session lost", "lane", lane, "remote", remote, "err", err)
 			return taken, err
 		}
-		open = !took
 	}
-	if open {
+	if client.Open() {
 		err = client.Reset(ctx)
 	}
 	return taken, err

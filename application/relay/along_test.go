@@ -2,6 +2,7 @@ package relay
 
 import (
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,4 +134,42 @@ func TestSendAlongEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSendAlongClosesApart: no transaction is open behind a message that went in several, the last of which nobody was accepted in.
+func TestSendAlongClosesApart(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(t, &internet{}, Options{Resolver: oneExchanger}, plainConfig)
+		defer g.stop()
+		defer g.relay.Hold(homeLane)()
+		g.accept("hello\r\n"+strings.Repeat("a line of text\r\n", 10_000), "bob@home.example gone@home.example")
+		x := newRemote(map[string]smtp.Reply{"gone": {Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "who?"}})
+		x.server.Limits, x.server.Offer.Limits = smtp.Limits{Recipients: 1}, true
+		client := along(t, x)
+		taken, err := g.relay.SendAlong(t.Context(), client, homeLane, "mail.provider.example")
+		if got := x.taken(); taken != 1 || err != nil || !strings.HasSuffix(got, " bob") {
+			t.Errorf("%d, %v: %q", taken, err, got)
+		}
+		if reply, err := client.Do(t.Context(), "MAIL FROM:<a@b.example>", time.Minute); err != nil || reply.Code != 250 {
+			t.Errorf("MAIL: %v, %v", reply, err)
+		}
+	})
+}
+
+// TestSendAlongPasses: a message that cannot go along, since its sender requires TLS, keeps none behind it.
+func TestSendAlongPasses(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(t, &internet{}, Options{Resolver: oneExchanger}, plainConfig)
+		defer g.stop()
+		defer g.relay.Hold(homeLane)()
+		g.acceptAs("secret", "a@home.example", func(env *message.Envelope) { env.RequireTLS = true })
+		pass(time.Second)
+		g.accept("hello", "bob@home.example")
+		x := newRemote(nil)
+		taken, err := g.relay.SendAlong(t.Context(), along(t, x), homeLane, "mail.provider.example")
+		if got := x.taken(); taken != 1 || err != nil || got != "hello bob" {
+			t.Errorf("%d, %v: %q", taken, err, got)
+		}
+		g.left(homeLane, 1, 1)
+	})
 }

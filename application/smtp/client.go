@@ -245,6 +245,9 @@ func (c *Client) Do(ctx context.Context, line string, wait time.Duration) (Reply
 // Noop asks whether the peer is there (RFC 5321 §4.1.1.9).
 func (c *Client) Noop(ctx context.Context) error { return c.simple(ctx, "NOOP") }
 
+// Open reports whether something of a transaction may be open at the peer.
+func (c *Client) Open() bool { return c.open }
+
 // Reset forgets what of a transaction may be open at the peer (RFC 5321 §4.1.1.5). Send does so by itself where it must.
 func (c *Client) Reset(ctx context.Context) error {
 	err := c.simple(ctx, "RSET")
