@@ -3,7 +3,6 @@
 package dhcp
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
@@ -49,8 +48,6 @@ func (l load6) run() error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriter(os.Stdout)
-	defer out.Flush()
 	sent := make([]time.Time, l.Count)
 	acked := make(chan int, l.Count)
 	go func() {
@@ -61,8 +58,7 @@ func (l load6) run() error {
 				return
 			}
 			if i, addr := l.reply(b[:n]); addr.IsValid() && i >= 0 && i < l.Count {
-				fmt.Fprintln(out, "ack", i+l.First, addr, time.Since(sent[i]).Microseconds())
-				out.Flush()
+				fmt.Println("ack", i+l.First, addr, time.Since(sent[i]).Microseconds())
 				acked <- i
 			}
 		}
@@ -97,7 +93,7 @@ func (l load6) run() error {
 		i, waiting = i+1, waiting+1
 	}
 	time.Sleep(time.Second)
-	fmt.Fprintln(out, "done")
+	fmt.Println("done")
 	return nil
 }
 
