@@ -254,3 +254,41 @@ func BenchmarkImport(b *testing.B) {
 		}
 	}
 }
+
+// TestImportMoved: an entry made of a customer that somebody else has changed since does not undo that; what the customer itself did is no change.
+func TestImportMoved(t *testing.T) {
+	d := village(t)
+	was, err := d.Customer(t.Context(), "clinic")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(account string, was *Customer) Entry {
+		e := Entry{Customer: *was, Was: was}
+		e.Account, e.Linger = account, time.Hour
+		if len(e.Domains) == 0 {
+			e.Domains = []string{account + ".example"}
+		}
+		return e
+	}
+	theirs := was
+	theirs.Quota.Messages = 9
+	if err := d.SetQuota(t.Context(), "clinic", theirs.Quota); err != nil {
+		t.Fatal(err)
+	}
+	gone := Customer{Account: "gone"}
+	for _, e := range []Entry{with("clinic", &was), with("clinic", &Customer{}), with("gone", &gone)} {
+		if _, err := d.Import(t.Context(), []Entry{e}, ImportOptions{Now: time.Now()}); !errors.Is(err, ErrMoved) {
+			t.Errorf("%s: %v", e.Account, err)
+		}
+	}
+	called := theirs
+	called.LastContact = time.Now()
+	for _, e := range []Entry{with("clinic", &called), with("new", &Customer{})} {
+		if _, err := d.Import(t.Context(), []Entry{e}, ImportOptions{Now: time.Now()}); err != nil {
+			t.Errorf("%s: %v", e.Account, err)
+		}
+	}
+	if c, err := d.Customer(t.Context(), "clinic"); err != nil || c.Quota.Messages != 9 || c.Linger != time.Hour {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -99,6 +99,8 @@ func (s *snapshot) judge(entries []Entry) (judgement, error) {
 			j.fresh = append(j.fresh, i)
 		}
 		switch before := s.customers[e.Account]; {
+		case e.moved(before):
+			errs.add(i, -1, ErrMoved)
 		case before == nil:
 			j.changes[i] = Added
 		case !sameCustomer(before, &e.Customer):
@@ -109,6 +111,17 @@ func (s *snapshot) judge(entries []Entry) (judgement, error) {
 		}
 	}
 	return j, errs.join()
+}
+
+// moved reports whether a customer, nil where there is none, is not what the entry was made of.
+func (e *Entry) moved(before *Customer) bool {
+	switch {
+	case e.Was == nil:
+		return false
+	case before == nil:
+		return e.Was.Account != ""
+	}
+	return !sameCustomer(before, e.Was)
 }
 
 // sameCustomer reports whether an entry says what a customer is. When it called, and was warned, is no matter of an entry's.

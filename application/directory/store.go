@@ -133,6 +133,9 @@ func (d *Directory) connectOnce(ctx context.Context) (err error) {
 	}
 	d.db.SetMaxOpenConns(1)
 	if err = d.start(ctx); err != nil {
+		if d.conn != nil { // which the database does not close
+			d.conn.Close()
+		}
 		d.db.Close()
 	}
 	return err

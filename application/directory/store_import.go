@@ -14,10 +14,15 @@ import (
 	"bothy/application/sasl"
 )
 
-// Entry is a customer as it is to be after an Import, with its quota. An empty account is called as the first domain. The rest is for an account that
-// there is not yet.
+// Entry is a customer as it is to be after an Import, with its quota. An empty account is called as the first domain.
 type Entry struct {
 	Customer
+
+	// Was is the customer that the entry was made of, without an account where there was none: one that is otherwise by now, for somebody else has
+	// changed it, is refused with ErrMoved. Nil: it may be as it will.
+	Was *Customer
+
+	// For an account that there is not yet.
 	Password string        // empty: none is known to anybody
 	Invite   time.Duration // how long its site may join by invitation; 0: it gets none
 }
@@ -39,7 +44,7 @@ type ImportOptions struct {
 	Progress func(done, of int) // is told how many accounts have their credentials, from several goroutines; nil: nobody is
 }
 
-// ErrMoved says that the directory was changed by somebody else while Import made credentials.
+// ErrMoved says that the directory was changed by somebody else while Import made credentials, or since an Entry was made.
 var ErrMoved = errors.New("directory: changed meanwhile: do the same again")
 
 // Import adds customers, with accounts where there are none, and changes those that there are, all in one transaction or not at all; who is not among

@@ -45,10 +45,12 @@ const (
 	minInvitation = time.Minute
 	// keptInvitation is how long one that is of no use any more is remembered, so that its site is told why.
 	keptInvitation = 30 * 24 * time.Hour
+	// invitationID is the length of an ID, in characters of 5 bits: a million that are imported at once must differ, or none would be taken.
+	invitationID = 12
 )
 
 func newInvitation(account string, life time.Duration, now time.Time) (i Invitation, secret string, v sasl.Verifier, err error) {
-	i = Invitation{ID: strings.ToLower(rand.Text()[:8]), Account: account, Created: now, Expires: now.Add(life)}
+	i = Invitation{ID: strings.ToLower(rand.Text()[:invitationID]), Account: account, Created: now, Expires: now.Add(life)}
 	secret = rand.Text() // 130 bits
 	v, err = sasl.NewRandomVerifier(i.ID, secret)
 	return i, secret, v, err

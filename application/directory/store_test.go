@@ -345,9 +345,31 @@ func TestMigrate(t *testing.T) {
 	if err := d.RemoveDomain(t.Context(), "x.example"); err != nil || dump(t, d) != before {
 		t.Errorf("%v\n%s", err, dump(t, d))
 	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := Open(t.Context(), d.file); !errors.Is(err, ErrNewer) || !strings.Contains(err.Error(), "newer Bothy") {
 		t.Errorf("a newer schema: %v", err)
 	}
+	if n := openFiles(t, d.file); n != 0 {
+		t.Errorf("an Open that failed leaves %d files open", n)
+	}
+}
+
+// openFiles counts the files that this process has open and that are called like name.
+func openFiles(t *testing.T, name string) (n int) {
+	t.Helper()
+	const table = "/proc/self/fd"
+	all, err := os.ReadDir(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range all {
+		if to, err := os.Readlink(filepath.Join(table, fd.Name())); err == nil && strings.HasPrefix(to, name) {
+			n++
+		}
+	}
+	return n
 }
 
 func TestNotADatabase(t *testing.T) {

@@ -112,12 +112,17 @@ func (s *Spool) readBody(r *record, b *buffer, body io.Reader) (err error) {
 
 // publish puts a message whose record is durable into the index.
 func (s *Spool) publish(r *record, p wal.Position, length int) {
+	s.routed(r, func(lanes []Lane) { s.insert(r, p, length, lanes) })
+}
+
+// routed calls f, which holds mu, with the lanes that the recipients of a record have now.
+func (s *Spool) routed(r *record, f func(lanes []Lane)) {
 	for {
 		routes := s.routes.Load()
 		lanes := s.route(r)
 		s.mu.Lock()
 		if routes == s.routes.Load() {
-			s.insert(r, p, length, lanes)
+			f(lanes)
 			s.mu.Unlock()
 			return
 		}

@@ -137,6 +137,16 @@ func TestRoutesChangeDuringAccept(t *testing.T) {
 	}
 }
 
+// A call of Reroute that has asked the Router before another one does not undo what that one did.
+func TestRoutesChangeDuringReroute(t *testing.T) {
+	w, _ := opened(t, "one@a.example")
+	w.spool.o.Router = &rerouter{spool: w.spool}
+	w.spool.Reroute(nil)
+	if _, all := w.spool.Waiting("old/lane"); all != 0 {
+		t.Error("a message waits in a lane that the routes no longer name")
+	}
+}
+
 // What is settled while the disk is full is written down when there is room.
 func TestSettleOnFullDisk(t *testing.T) {
 	w := newWitness(sim.NewDisk())

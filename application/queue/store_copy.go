@@ -190,12 +190,13 @@ func (s *Spool) lost(e *entry) bool {
 	return e.live == 0 || e.damaged
 }
 
-// unreadable is what err, of reading a message, means to who reads all of them: nothing when the message is lost.
+// unreadable is what err, of reading a message, means to who reads all of them: nothing when the message is lost. Where the log is dead nothing can be
+// said of a message.
 func (s *Spool) unreadable(e *entry, err error) error {
 	if s.lost(e) {
-		return s.log.Err()
+		err = nil
 	}
-	return err
+	return firstError(err, s.log.Err())
 }
 
 // Import takes in what Export wrote, with its state and its IDs, and returns how many messages it took; those whose IDs wait here already

@@ -118,15 +118,14 @@ func (s *Spool) reroute(e *entry) {
 	if err != nil {
 		return // reported
 	}
-	lanes := s.route(r)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.now()
-	for i, w := range r.states {
-		if row := e.row(w.number); row != nil {
-			s.index.move(row, lanes[i], now)
+	s.routed(r, func(lanes []Lane) {
+		now := s.now()
+		for i, w := range r.states {
+			if row := e.row(w.number); row != nil {
+				s.index.move(row, lanes[i], now)
+			}
 		}
-	}
+	})
 }
 
 // row returns the row with a number; nil when the message never had it.

@@ -17,6 +17,7 @@ import (
 
 	"bothy/application/directory"
 	"bothy/application/join"
+	"bothy/application/sasl"
 )
 
 // customerImportCmd adds and changes customers.
@@ -60,6 +61,9 @@ func (c *customerImportCmd) Run(ctx context.Context, g *globals, std stdio) erro
 		return err
 	}
 	var whom join.Token
+	if !c.Password && c.Expires == 0 {
+		return exit{exitUsage, errors.New("--expires 0: no site could log in")}
+	}
 	if !c.Password && !c.DryRun {
 		if whom, err = c.token(cfg); err != nil {
 			return err
@@ -199,12 +203,21 @@ func (c *customerImportCmd) entry(ctx context.Context, d *directory.Directory, m
 			}
 		}
 	}
+	for name := range members { // another case is not looked at above, and would do for json.Unmarshal below
+		if name != strings.ToLower(name) {
+			return e, false, fmt.Errorf("unknown field %q", name)
+		}
+	}
 	delete(members, "password")
 	delete(members, "now")
 	if who.account == "" && len(who.domains) > 0 {
 		who.account = who.domains[0]
 	}
+	if prepared, err := sasl.Prepare(who.account); err == nil {
+		who.account = prepared // as the directory has it
+	}
 	before, err := d.Customer(ctx, who.account)
+	e.Was = &before
 	switch {
 	case err == nil:
 		e.Customer = before

@@ -35,6 +35,7 @@ func TestImport(t *testing.T) {
   {"account": "harbour", "domains": ["harbour.example"]}
 ]`,
 		"typo.json":  "\n" + `{"account": "a", "domain": ["a.example"]}` + "\n" + `{"account": "b", "domains": ["b.example"], "linger": "soon"}`,
+		"case.json":  `{"Account": "school", "Domains": ["school.example"]}`, // else all that it does not name would be forgotten
 		"cut.json":   `[{"domains": ["a.example"]},` + "\n" + `{"domains": ["b.example"]}`,
 		"torn.json":  `{"domains": ["a.example"]}` + "\n" + `{"domains": ["b.exa`,
 		"two.json":   `[{"domains": ["a.example"]}]` + "\n" + `[{"domains": ["b.example"]}]`,
@@ -78,12 +79,16 @@ func TestImport(t *testing.T) {
 		{args: "customer import wrong.json", code: 1, err: "wrong.json:3: domain clinic.example is already held for customer clinic.example\n" +
 			"wrong.json:5: domain harbour.example is given to harbour.example and to harbour, at line 2 too\n" + nothing},
 		{args: "customer import typo.json", code: 1, err: "typo.json:2: unknown field \"domain\"\ntypo.json:3: \"soon\" is no time"},
+		{args: "customer import case.json", code: 1, err: "case.json:1: unknown field \""},
 		{args: "customer import cut.json", code: 1, err: "cut.json:2: the array does not end"},
 		{args: "customer import torn.json", code: 1, err: "torn.json:2: unexpected EOF"},
 		{args: "customer import two.json", code: 1, err: "two.json:2: "},
 		{args: "customer import empty.json", code: 1, err: "there is no customer"},
 		{args: "customer import missing.json", code: 1, err: "missing.json"},
 	})
+	if r := bothy(t, "", "customer", "import", "sites.json", "--expires", "0s"); r.code != exitUsage || !strings.Contains(r.err, "no site could log in") {
+		t.Errorf("%d: %s", r.code, r.err)
+	}
 	if after := bothy(t, "", "customer", "list", "--json").out; after != exported {
 		t.Errorf("something was changed: %s", after)
 	}
