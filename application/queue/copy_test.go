@@ -299,6 +299,57 @@ func TestExportUnreadable(t *testing.T) {
 	}
 }
 
+// dying is a disk that fails when a body is read.
+type dying struct {
+	*sim.Disk
+	kill func() // the log
+}
+
+func (d *dying) Open(name string) (wal.File, error) {
+	f, err := d.Disk.Open(name)
+	if d.kill == nil || !strings.Contains(name, "bodies") {
+		return f, err
+	}
+	d.SetFail(func(op sim.Op) error {
+		if op.Call == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	d.kill()
+	return unread{f}, err
+}
+
+type unread struct{ wal.File }
+
+func (unread) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// What cannot be read because all of the disk fails is not damaged.
+func TestExportDyingDisk(t *testing.T) {
+	disk := &dying{Disk: sim.NewDisk()}
+	o := queue.Options{Dir: "spool", FS: disk, Router: queuetest.Router(queuetest.ByDomain), Config: queue.Config{SegmentSize: 64 << 10, InlineBody: 4 << 10}}
+	s := queuetest.OpenWith(t, o)
+	if err := s.Accept(t.Context(), envelope(t, "a@home.example", "b@d.example"), strings.NewReader(strings.Repeat("x", 10_000))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := queue.Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	disk.kill = func() {
+		if err := s.Accept(t.Context(), envelope(t, "a@home.example", "b@d.example"), strings.NewReader("x")); err == nil {
+			t.Error("the log lives")
+		}
+	}
+	if n, err := s.Export(t.Context(), io.Discard); !errors.Is(err, syscall.EIO) {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
 // A disk that fills up ends an import: what it took is on disk and counted, and the rest comes when it is done again.
 func TestImportFullDisk(t *testing.T) {
 	s, o := various(t)
