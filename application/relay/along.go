@@ -87,7 +87,7 @@ func (r *Relay) SendAlong(ctx context.Context, client *smtp.Client, lane queue.L
 // sendOne sends one message along. took says that the server has it for somebody, err that the session is over.
 func (r *Relay) sendOne(ctx context.Context, s *session, lane queue.Lane, lease *queue.Lease) (took bool, err error) {
 	replies, err := r.transfer(context.WithoutCancel(ctx), s, lease)
-	if err == nil && !slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return !unknownCommand(reply) }) {
+	if err == nil && !s.mailed && !slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return !unknownCommand(reply) }) {
 		r.o.Log.Warn("the server takes no mail here", "lane", lane, "remote", s.remote, "reply", replies[0].Error())
 		lease.Release()
 		s.spent = true

@@ -173,3 +173,20 @@ func TestSendAlongPasses(t *testing.T) {
 		g.left(homeLane, 1, 1)
 	})
 }
+
+// TestSendAlongOdd: what a server that takes MAIL says to the rest of a message is about that message, whatever the code; it keeps none behind it.
+func TestSendAlongOdd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		g := newRig(t, &internet{}, Options{Resolver: oneExchanger}, plainConfig)
+		defer g.stop()
+		defer g.relay.Hold(homeLane)()
+		g.accept("odd", "odd@home.example")
+		g.accept("hello", "bob@home.example")
+		x := newRemote(map[string]smtp.Reply{"odd": {Code: 500, Text: "line too long"}})
+		taken, err := g.relay.SendAlong(t.Context(), along(t, x), homeLane, "mail.provider.example")
+		if got := x.taken(); taken != 1 || err != nil || got != "hello bob" {
+			t.Errorf("%d, %v: %q", taken, err, got)
+		}
+		g.left(homeLane, 0, 0)
+	})
+}

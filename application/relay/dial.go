@@ -52,6 +52,7 @@ type session struct {
 	loose  bool        // fit for mail whose sender does not mind alone (RFC 8689 §4.1)
 	spent  bool        // it takes no more recipients
 	sent   int         // transactions
+	mailed bool        // MAIL was taken in one of them
 	second bool        // a server preferred to this one could not be used
 	opened time.Time   // when
 	origin smtp.Origin // who the server was told is behind the transactions

@@ -46,7 +46,7 @@ func (r *Relay) transact(ctx context.Context, s *session, d draft) (replies []sm
 	s.sent++
 	replies, err = s.client.Transfer(ctx, smtp.Outgoing{
 		Envelope: &env, Body: io.MultiReader(bytes.NewReader(d.signature), d.content.Reader(body)), Size: d.content.Size + int64(len(d.signature)),
-		TransID: d.transid(r.o.Hostname, s.remote),
+		TransID: d.transid(r.o.Hostname, s.remote), Asked: func(int, smtp.Reply) { s.mailed = true },
 	})
 	body.Close()
 	if err != nil {
