@@ -332,6 +332,35 @@ func TestMTASTS(t *testing.T) {
 	}
 }
 
+// TestMTASTSResumed: a session begun when the domain had no policy, with a certificate of nobody's authority, is no proof once it has one.
+func TestMTASTSResumed(t *testing.T) {
+	ca := newAuthority(t)
+	unknown := newAuthority(t).issue(t, "a.far.example")
+	bubble(t, func(t *testing.T) {
+		x := newRemote(nil)
+		x.server.TLS = &tls.Config{Certificates: []tls.Certificate{unknown}}
+		n := at(x)
+		n.servers["192.0.2.80:443"] = policyHost(ca.issue(t, "mta-sts.far.example"), "version: STSv1\nmode: enforce\nmx: a.far.example\nmax_age: 86400\n", new(atomic.Int32))
+		resolver := oneExchanger
+		resolver.Addresses = map[string][]netip.Addr{"a.far.example": addrs("192.0.2.1"), "mta-sts.far.example": addrs("192.0.2.80")}
+		resolver.Texts = map[string][]string{}
+		g := newRig(t, n, Options{Resolver: resolver, Policies: t.TempDir(), TLS: &tls.Config{RootCAs: ca.pool}}, Config{})
+		defer g.stop()
+		g.accept("hello", "bob@far.example")
+		pass(time.Minute)
+		if got := x.taken(); got != "hello bob" || !x.secured.Load() {
+			t.Fatalf("came: %q, last reply %q", got, g.lastReply())
+		}
+		resolver.Texts["_mta-sts.far.example"] = []string{"v=STSv1; id=1"}
+		pass(time.Hour)
+		g.accept("hello", "bob@far.example")
+		pass(time.Minute)
+		if got := x.taken(); got != "" || !strings.Contains(g.lastReply(), "4.7.5 no verified TLS") {
+			t.Errorf("came: %q, last reply %q", got, g.lastReply())
+		}
+	})
+}
+
 // TestRealDANE: real sockets, a DNS server that says its answers are secure, and a certificate by nobody.
 func TestRealDANE(t *testing.T) {
 	cert := newAuthority(t).issue(t, "what.ever.example")
