@@ -86,7 +86,13 @@ func (r *Relay) SendAlong(ctx context.Context, client *smtp.Client, lane queue.L
 
 // sendOne sends one message along. took says that the server has it for somebody, err that the session is over.
 func (r *Relay) sendOne(ctx context.Context, s *session, lane queue.Lane, lease *queue.Lease) (took bool, err error) {
+	flaps := r.flapsOf(lane)
 	replies, err := r.transfer(context.WithoutCancel(ctx), s, lease)
+	excused := err != nil && (ctx.Err() != nil || flaps != r.flapsOf(lane)) // the end of the session proves nothing
+	if excused && !slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return reply.Code != 0 }) {
+		lease.Release()
+		return false, err
+	}
 	if err == nil && !s.mailed && !slices.ContainsFunc(replies, func(reply smtp.Reply) bool { return !unknownCommand(reply) }) {
 		r.o.Log.Warn("the server takes no mail here", "lane", lane, "remote", s.remote, "reply", replies[0].Error())
 		lease.Release()
@@ -100,7 +106,7 @@ func (r *Relay) sendOne(ctx context.Context, s *session, lane queue.Lane, lease 
 			err = reply
 		}
 	}
-	r.settle(lane, lease, r.judge(lane, s, lease, replies, err, false), slog.LevelInfo)
+	r.settle(lane, lease, r.judge(lane, s, lease, replies, err, excused), slog.LevelInfo)
 	return took, err
 }
 

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"net"
 	"strings"
 	"testing"
@@ -189,4 +190,40 @@ func TestSendAlongOdd(t *testing.T) {
 		}
 		g.left(homeLane, 0, 0)
 	})
+}
+
+// TestSendAlongExcused: a session that is lost with its link, or because the call was told to end, is not held against the message: it stays due.
+func TestSendAlongExcused(t *testing.T) {
+	for name, want := range map[string]int{"flap": 1, "told": 1, "lost": 0} {
+		bubble(t, func(t *testing.T) {
+			uplink, hand := link.New("uplink"), new(link.Manual)
+			go uplink.Run(t.Context(), hand)
+			g := newRig(t, &internet{}, Options{Link: uplink, Resolver: oneExchanger}, plainConfig)
+			defer g.stop()
+			hand.Set(true, "plugged in")
+			pass(time.Second)
+			defer g.relay.Hold(homeLane)()
+			g.accept("hello", "bob@home.example")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			x := newRemote(nil)
+			client := along(t, x)
+			x.during = func() error {
+				switch name {
+				case "flap":
+					hand.Set(false, "pulled out")
+					time.Sleep(time.Second)
+					hand.Set(true, "plugged in")
+					time.Sleep(time.Second)
+				case "told":
+					cancel()
+				}
+				return client.Conn.Close()
+			}
+			if taken, err := g.relay.SendAlong(ctx, client, homeLane, "mail.provider.example"); taken != 0 || err == nil {
+				t.Errorf("%s: %d, %v", name, taken, err)
+			}
+			g.left(homeLane, want, 1)
+		})
+	}
 }
