@@ -2,6 +2,7 @@ package odmr
 
 import (
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -32,6 +33,7 @@ func TestSeats(t *testing.T) {
 		}
 		x.post(letter{"both", "for two\r\n", []string{"a@clinic.example", "b@clinic.example.net"}})
 		x.post(letter{"one", "for one\r\n", []string{"c@clinic.example"}})
+		time.Sleep(time.Second) // the octets of the second message may wait a moment on the line
 		synctest.Wait()
 		if slices.Sort(x.arrivals); !slices.Equal(x.arrivals, []string{"both to a@clinic.example", "both to b@clinic.example.net", "one to c@clinic.example"}) {
 			t.Errorf("%q", x.arrivals)
@@ -114,6 +116,26 @@ func TestSeatOfAnotherAccount(t *testing.T) {
 		other.Config.Username = "light"
 		if _, err := other.Call(t.Context(), nil); !errors.Is(err, ErrNoMail) || time.Since(start) > time.Second {
 			t.Errorf("%v after %v", err, time.Since(start))
+		}
+	})
+}
+
+// prompt is a connection whose peer has answered before the one who asked looks.
+type prompt struct {
+	net.Conn
+	w *wire
+}
+
+func (p *prompt) SetReadDeadline(time.Time) error { p.w.beat(1); return nil }
+
+// TestPromptAnswer: a session that shows its life at once keeps its seat.
+func TestPromptAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &session{wire: new(wire)}
+		s.wire.Conn, s.bell.resting = &prompt{w: s.wire}, true
+		s.stage.Store(int32(StateLingering))
+		if err := s.yield(t.Context(), nil, false); !errors.Is(err, replyBusy) {
+			t.Error(err)
 		}
 	})
 }

@@ -172,8 +172,8 @@ func (d *Sessions) sit(s *session, account string, domains []string) (old *sessi
 // that what was in flight is settled or due again when yield returns nil. It returns the Reply for the newer session when this one is alive;
 // where a domain has moved to another account since, being alive does not help it.
 func (s *session) yield(ctx context.Context, gone <-chan struct{}, moved bool) error {
-	s.ring(ringSeat)
 	began, in, out := time.Now(), s.wire.in.Load(), s.wire.out.Load()
+	s.ring(ringSeat) // after the look at what has passed: its answer may come at once
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for cut := false; ; {

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/hex"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 )
@@ -17,10 +16,15 @@ func tracing(file string) []string {
 	return []string{"strace", "-f", "-qq", "-xx", "-y", "-s", "65536", "-e", "trace=pwrite64,fdatasync,fsync,sendmsg,sendto,sendmmsg", "-o", file}
 }
 
-var (
-	tracedOctets = regexp.MustCompile(`"((?:\\x[0-9a-f]{2})+)"`)
-	tracedFile   = regexp.MustCompile(`^\d+<([^>]*)>`)
-)
+// quoted are the strings of a call's arguments that -xx wrote in hexadecimal. No regular expression: these lines are long and many.
+func quoted(arguments string) (all []string) {
+	for i, s := range strings.Split(arguments, `"`) {
+		if i%2 == 1 && strings.HasPrefix(s, `\x`) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
 
 // stored is a write to a log of leases.
 type stored struct {
@@ -53,13 +57,14 @@ func answers(t *testing.T, trace string, client func([]byte) []byte) (sent, dura
 		}
 		ends := !strings.HasSuffix(call, "<unfinished ...>")
 		var file string
-		if m := tracedFile.FindStringSubmatch(arguments); begins && m != nil {
-			file = plain(t, m[1])
+		if _, after, ok := strings.Cut(arguments, "<"); begins && ok {
+			name, _, _ := strings.Cut(after, ">")
+			file = plain(t, name)
 		}
 		switch {
 		case name == "pwrite64":
-			if m := tracedOctets.FindStringSubmatch(arguments); begins && m != nil && strings.Contains(file, "/leases") {
-				writing[pid] = &stored{file: file, octets: octets(t, m[1])}
+			if q := quoted(arguments); begins && len(q) > 0 && strings.Contains(file, "/leases") {
+				writing[pid] = &stored{file: file, octets: octets(t, q[0])}
 			}
 			if w := writing[pid]; ends && w != nil {
 				log = append(log, w)
@@ -80,8 +85,8 @@ func answers(t *testing.T, trace string, client func([]byte) []byte) (sent, dura
 				}
 			}
 		case begins && strings.HasPrefix(name, "send"):
-			for _, m := range tracedOctets.FindAllStringSubmatch(arguments, -1) {
-				id := client(octets(t, m[1]))
+			for _, q := range quoted(arguments) {
+				id := client(octets(t, q))
 				if id == nil {
 					continue
 				}
