@@ -79,6 +79,7 @@ type FetchRequest struct {
 // FetchEvent is one line of the answer to POST /v1/fetch; the last one of each provider has Done.
 type FetchEvent struct {
 	Provider     string       `json:"provider"`
+	Providers    int          `json:"providers"` // that are called in all
 	Stage        string       `json:"stage"`
 	Messages     int          `json:"messages"`
 	Octets       int64        `json:"octets"`

@@ -60,6 +60,7 @@ func (s *Site) fetch(ctx context.Context, q FetchRequest, send func(FetchEvent) 
 	var mu sync.Mutex
 	var failed error
 	report := func(e FetchEvent) {
+		e.Providers = len(customers)
 		mu.Lock()
 		defer mu.Unlock()
 		if err := send(e); err != nil && failed == nil {

@@ -109,7 +109,7 @@ func verdict(ends []site.FetchEvent) error {
 			code = own
 		}
 		if e.Error != "" {
-			errs = append(errs, of(e, len(ends) > 1)+printable(e.Error))
+			errs = append(errs, of(e)+printable(e.Error))
 		}
 	}
 	switch {
@@ -121,9 +121,9 @@ func verdict(ends []site.FetchEvent) error {
 	return exit{code, nil}
 }
 
-// of names the provider, where there are several.
-func of(e site.FetchEvent, several bool) string {
-	if !several {
+// of names the provider, where several are called.
+func of(e site.FetchEvent) string {
+	if e.Providers <= 1 {
 		return ""
 	}
 	return printable(e.Provider) + ": "
@@ -159,7 +159,7 @@ func (s *fetching) show(e site.FetchEvent, now time.Time) (err error) {
 	if s.turned[e.Provider].IsZero() && (e.Waited > 0 || e.Octets > 0) {
 		s.turned[e.Provider] = now
 	}
-	whose := of(e, len(s.stages) > 1)
+	whose := of(e)
 	switch {
 	case e.Done:
 		if s.live {

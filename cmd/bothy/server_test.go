@@ -201,17 +201,17 @@ func TestFetch(t *testing.T) {
 		{last(site.Open, "odmr: no mail: a session is open"), "dialing\nA session is open: mail comes by itself, and nothing waits.\n", "", 0},
 		{
 			[]site.FetchEvent{
-				{Provider: "a:366", Stage: "dialing"},
-				{Provider: "b:366", Stage: "dialing"},
-				{Provider: "b:366", Stage: "ended", Done: true, Outcome: site.Unreachable, Error: "no route"},
-				{Provider: "a:366", Stage: "ended", Done: true, Messages: 1, Octets: 1000, Outcome: site.Fetched, Seconds: 1},
-			}, "dialing\nb:366: dialing\nb:366: The call failed: unreachable\na:366: Fetched 1 message, 1.0 kB, 1.0 kB/s, in 1.0s\n", "bothy: b:366: no route\n", 6,
+				{Provider: "a:366", Providers: 2, Stage: "dialing"},
+				{Provider: "b:366", Providers: 2, Stage: "dialing"},
+				{Provider: "b:366", Providers: 2, Stage: "ended", Done: true, Outcome: site.Unreachable, Error: "no route"},
+				{Provider: "a:366", Providers: 2, Stage: "ended", Done: true, Messages: 1, Octets: 1000, Outcome: site.Fetched, Seconds: 1},
+			}, "a:366: dialing\nb:366: dialing\nb:366: The call failed: unreachable\na:366: Fetched 1 message, 1.0 kB, 1.0 kB/s, in 1.0s\n", "bothy: b:366: no route\n", 6,
 		},
 		{
 			[]site.FetchEvent{
-				{Provider: "a:366", Stage: "ended", Done: true, Outcome: site.NoMail, Error: "453"},
-				{Provider: "b:366", Stage: "ended", Done: true, Outcome: site.Open, Error: "open"},
-			}, "There was no mail.\nb:366: A session is open: mail comes by itself, and nothing waits.\n", "", 0,
+				{Provider: "a:366", Providers: 2, Stage: "ended", Done: true, Outcome: site.NoMail, Error: "453"},
+				{Provider: "b:366", Providers: 2, Stage: "ended", Done: true, Outcome: site.Open, Error: "open"},
+			}, "a:366: There was no mail.\nb:366: A session is open: mail comes by itself, and nothing waits.\n", "", 0,
 		},
 		{last(site.Unreachable, "refused"), "dialing\nThe call failed: unreachable\n", "bothy: refused\n", 6},
 		{last(site.Failed, "disk"), "dialing\nThe call failed: failed\n", "bothy: disk\n", 1},
