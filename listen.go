@@ -103,6 +103,10 @@ func accept(ctx context.Context, ln net.Listener, lookup func() (srv server, tls
 			continue
 		}
 		srv, useTLS := lookup()
+		if srv.serve == nil { // a reload has taken this port out, and its listener is about to close
+			conn.Close()
+			continue
+		}
 		leave, admitted := srv.open.enter(srv.service, conn.RemoteAddr(), srv.limits)
 		if !admitted {
 			srv.turnedAway()
